@@ -1,1 +1,5 @@
 //! trackside-operators
+
+pub mod detect;
+pub mod forecast;
+pub mod state;

@@ -1,0 +1,1 @@
+//! Detectors: how unusual is each row of a series?

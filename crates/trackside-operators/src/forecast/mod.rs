@@ -1,0 +1,1 @@
+//! Forecasters: what will a series be next?
