@@ -1,0 +1,126 @@
+//! Dead letters: what a stage rejected, with everything needed to understand it and to send it round again.
+
+use crate::schema::time_type;
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use std::sync::{Arc, LazyLock};
+
+/// Longest payload kept in a dead letter; a longer one is cut there and `detail` says so.
+pub const MAX_PAYLOAD: usize = 1 << 20;
+
+/// The stage that rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// At the door: bytes that did not decode.
+    Ingest,
+    /// In cleaning.
+    Clean,
+    /// In a model.
+    Model,
+}
+
+impl Stage {
+    /// Its name in the `stage` column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Clean => "clean",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// One rejected row or payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Who rejected.
+    pub stage: Stage,
+    /// Name of the component's block.
+    pub component: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Event time, where it was known.
+    pub time: Option<i64>,
+    /// Offset of the row in `received` (in `clean` for a model's).
+    pub offset: Option<u64>,
+    /// The typed row as a JSON object.
+    pub row: Option<String>,
+    /// The original bytes, for what did not decode.
+    pub payload: Option<Vec<u8>>,
+    /// A traceback, a line number, …
+    pub detail: Option<String>,
+}
+
+impl DeadLetter {
+    /// A payload that the door could not decode.
+    pub fn payload(component: &str, reason: impl Into<String>, payload: &[u8]) -> Self {
+        let cut = payload.len() > MAX_PAYLOAD;
+        Self {
+            stage: Stage::Ingest,
+            component: component.to_owned(),
+            reason: reason.into(),
+            time: None,
+            offset: None,
+            row: None,
+            payload: Some(payload[..payload.len().min(MAX_PAYLOAD)].to_vec()),
+            detail: cut.then(|| format!("the first {MAX_PAYLOAD} of {} bytes", payload.len())),
+        }
+    }
+
+    /// The same with a remark.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+/// Columns of `dead-letter`.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("stage", DataType::Utf8, false),
+        Field::new("component", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("time", time_type(), true),
+        Field::new("received_at", time_type(), false),
+        Field::new("offset", DataType::Int64, true),
+        Field::new("row", DataType::Utf8, true),
+        Field::new("payload", DataType::Binary, true),
+        Field::new("detail", DataType::Utf8, true),
+    ]))
+});
+
+/// The letters as a batch; `received_at` is the wall clock of the frame that will hold them.
+pub fn batch(letters: &[DeadLetter], received_at: i64) -> RecordBatch {
+    fn text<'a>(letters: &'a [DeadLetter], get: impl Fn(&'a DeadLetter) -> Option<&'a str>) -> ArrayRef {
+        Arc::new(letters.iter().map(get).collect::<StringArray>())
+    }
+    let columns: Vec<ArrayRef> = vec![
+        text(letters, |l| Some(l.stage.name())),
+        text(letters, |l| Some(&l.component)),
+        text(letters, |l| Some(&l.reason)),
+        Arc::new(letters.iter().map(|l| l.time).collect::<TimestampNanosecondArray>().with_timezone("UTC")),
+        Arc::new(TimestampNanosecondArray::from_value(received_at, letters.len()).with_timezone("UTC")),
+        Arc::new(letters.iter().map(|l| l.offset.map(|o| o as i64)).collect::<Int64Array>()),
+        text(letters, |l| l.row.as_deref()),
+        Arc::new(letters.iter().map(|l| l.payload.as_deref()).collect::<BinaryArray>()),
+        text(letters, |l| l.detail.as_deref()),
+    ];
+    // The columns are made to the schema a few lines above; a mismatch is a bug that the first test shows.
+    RecordBatch::try_new(SCHEMA.clone(), columns).expect("dead letters fit their schema")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_become_rows_with_their_bytes() {
+        let letter = DeadLetter::payload("http", "not JSON", b"{\"a\":").with_detail("line 3");
+        let batch = batch(&[letter], 7);
+        assert_eq!(batch.num_rows(), 1);
+        let payload = batch.column_by_name("payload").unwrap();
+        assert_eq!(payload.as_any().downcast_ref::<BinaryArray>().unwrap().value(0), b"{\"a\":");
+    }
+}
