@@ -20,6 +20,8 @@ pub enum FrameKind {
     Tick,
     /// A finite source is at its end; operators release what they hold.
     End,
+    /// In a model's topic: the input rows were passed over, and a replay passes over them as well.
+    Skipped,
 }
 
 /// What a frame says of itself, beside its rows. Stored as JSON, so that a reader in any language can follow it.
