@@ -1,0 +1,11 @@
+//! The one integration binary of this crate.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may stop at what it did not expect, and say what it left out"
+)]
+
+mod data;
+mod detect_exam;
+mod nab;
