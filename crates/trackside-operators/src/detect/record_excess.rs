@@ -19,7 +19,7 @@
 //! let time: Vec<i64> = (0..400).map(|i| i * 1_000_000_000).collect();
 //! detector.update(&[0; 400], &time, &value, &mut scores);
 //! assert!(scores.anomaly[300]);
-//! assert!(scores.reason[0].1.contains("outside all values seen"));
+//! assert!(scores.reason.iter().any(|(row, why)| *row == 300 && why.contains("outside all values seen (0 to 9)")));
 //! ```
 
 use super::streams::{Judged, LEVEL, Pace, SPREAD, STEP, Scale, Stream, Streams, TIME_OF_DAY};
@@ -272,11 +272,10 @@ fn load(r: &mut Reader<'_>, scale_rows: usize) -> Result<Series, StateError> {
     }
 }
 
-/// Names the streams that made the score, the strongest first, with numbers in units of the value.
+/// Names the streams that went beyond their record, the strongest first, with numbers in units of the value.
 fn reason(x: f64, judged: &Judged, streams: &Streams) -> String {
     let mut order: Vec<usize> = (0..4).filter(|k| judged.streams[*k].adds > 0.0).collect();
     order.sort_by(|a, b| judged.streams[*b].adds.total_cmp(&judged.streams[*a].adds));
-    order.truncate(2);
     let parts: Vec<String> = order.iter().map(|k| phrase(*k, &judged.streams[*k], judged, streams)).collect();
     format!("{}: {}", short(x), parts.join("; "))
 }
