@@ -58,6 +58,11 @@ pub trait Sink: Send {
     /// How far it had come: the first position that is not committed. None: from the oldest row held.
     fn resume(&mut self) -> Result<Option<Position>, Failure>;
 
+    /// Whether a sink that remembers nothing begins with what comes after its start, not with the oldest row held.
+    fn only_new(&self) -> bool {
+        false
+    }
+
     /// Takes rows, in order. It may hold them back until a commit is due. After an error nothing was taken.
     fn write(&mut self, rows: &SinkRows) -> Result<(), Failure>;
 
