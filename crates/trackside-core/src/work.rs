@@ -226,7 +226,7 @@ impl Work {
             if let Some(column) =
                 self.floats[field].take().filter(|_| layout.touches[field].marks || layout.touches[field].replaces)
             {
-                columns[first + field] = from_floats(column, *kind);
+                columns[first + field] = from_floats(column, *kind, &columns[first + field]);
             }
             if let Some(texts) = self.strings[field].take() {
                 columns[first + field] = texts;
@@ -257,7 +257,8 @@ impl Work {
 /// The parts of a batch that a marking cleaner's loop touches, borrowed at once.
 #[derive(Debug)]
 pub struct Marking<'a> {
-    column: Option<&'a mut FloatColumn>,
+    /// Values of the field, to read and to change; there always, once [`Work::marking`] gave this out.
+    pub column: Option<&'a mut FloatColumn>,
     /// Quality codes of the field.
     pub quality: &'a mut [u16],
     /// Which rows are still there.
@@ -275,12 +276,15 @@ impl Marking<'_> {
     }
 }
 
-fn from_floats(column: FloatColumn, kind: FieldType) -> ArrayRef {
+fn from_floats(column: FloatColumn, kind: FieldType, received: &ArrayRef) -> ArrayRef {
     let nulls = column.valid.map(Into::into);
     match kind {
-        // A replaced integer is rounded: the column keeps its type for the tables' sake.
+        // A replaced integer is rounded: the column keeps its type for the tables' sake. One that no cleaner changed is
+        // taken as received, for a float cannot hold every integer beyond 2^53.
         FieldType::Integer => {
-            Arc::new(Int64Array::new(column.values.iter().map(|v| v.round() as i64).collect(), nulls))
+            let received = received.as_primitive::<Int64Type>().values();
+            let integer = |(v, before): (&f64, &i64)| if *v == *before as f64 { *before } else { v.round() as i64 };
+            Arc::new(Int64Array::new(column.values.iter().zip(received).map(integer).collect(), nulls))
         }
         _ => Arc::new(Float64Array::new(column.values.into(), nulls)),
     }
