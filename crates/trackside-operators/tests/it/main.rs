@@ -8,4 +8,7 @@
 
 mod data;
 mod detect_exam;
+mod forecast_exam;
+mod messy;
 mod nab;
+mod nab_forecast;
