@@ -100,6 +100,7 @@ tools: #: Rust, Python and Node are new enough
 venv: $(VENV)/.base #: the virtual environment
 dev: $(VENV)/.dev #: the virtual environment, with linters and test libraries
 bench-needs: $(VENV)/.bench #: what the benchmarks compare with
+wheel page venv dev bench-needs: ; @: # they only name a file; with nothing to do, nothing is said
 formatted: #: Rust is formatted
 	@cargo fmt --all --check
 python-lint: $(VENV)/.dev #: Python is formatted and clean (ruff)

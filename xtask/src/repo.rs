@@ -1,0 +1,97 @@
+//! The repository as the rules see it: every file that is tracked or would be, with its text.
+//!
+//! Rules never touch the disk themselves, so their tests hand them a repository made of literals.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A text file of the repository.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct File {
+    /// From the root, with `/`.
+    pub(crate) path: String,
+    /// Its contents.
+    pub(crate) text: String,
+}
+
+impl File {
+    /// What stands behind the last dot of its name; the whole name when there is none.
+    pub(crate) fn extension(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        name.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// Its lines, numbered from 1.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
+    }
+}
+
+/// All text files.
+#[derive(Debug, Default)]
+pub(crate) struct Repo {
+    /// In the order of their paths.
+    pub(crate) files: Vec<File>,
+}
+
+impl Repo {
+    /// Reads the repository that this crate was built in. Binary files are left out.
+    pub(crate) fn open() -> Result<Self, String> {
+        let root = root();
+        let listed = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(&root)
+            .output()
+            .map_err(|error| format!("cannot run git: {error}"))?;
+        if !listed.status.success() {
+            return Err(format!("git ls-files failed: {}", String::from_utf8_lossy(&listed.stderr).trim()));
+        }
+        let mut paths: Vec<String> =
+            String::from_utf8_lossy(&listed.stdout).split('\0').filter(|p| !p.is_empty()).map(Into::into).collect();
+        paths.sort();
+        paths.dedup();
+        let read = |path: String| std::fs::read_to_string(root.join(&path)).ok().map(|text| File { path, text });
+        Ok(Self { files: paths.into_iter().filter_map(read).collect() })
+    }
+
+    /// The file at this path.
+    pub(crate) fn file(&self, path: &str) -> Option<&File> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// Files whose path begins and ends so.
+    pub(crate) fn matching(&self, start: &str, end: &str) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(move |file| file.path.starts_with(start) && file.path.ends_with(end))
+    }
+
+    /// A repository made of literals.
+    #[cfg(test)]
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
+        let file = |(path, text): &(&str, &str)| File { path: (*path).into(), text: (*text).into() };
+        Self { files: files.iter().map(file).collect() }
+    }
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_knows_its_kind() {
+        let file = |path: &str| File { path: path.into(), ..File::default() };
+        assert_eq!(file("a/b.rs").extension(), "rs");
+        assert_eq!(file("a.b/Makefile").extension(), "Makefile");
+        assert_eq!(file(".ci/run").extension(), "run");
+    }
+
+    #[test]
+    fn the_repository_finds_itself() {
+        assert!(Repo::open().unwrap().file("xtask/src/repo.rs").is_some());
+    }
+}
