@@ -23,46 +23,17 @@
 //! ```
 
 use super::clock::{Clock, STEP_ROWS, Tick, usual_step};
-use super::ensemble::{Ensemble, Season};
+use super::ensemble::Ensemble;
+use super::plan::Plan;
+pub use super::plan::{DayRows, Stretch};
 use crate::state::codec::{Reader, StateError, Writer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trackside_core::time::duration;
 
 const KIND: [u8; 4] = *b"ENS4";
 const VERSION: u8 = 1;
 /// Values this large are taken for no measurement: their squares would overflow.
 const VALUE_MAX: f64 = 1e150;
-/// Longest forecast in rows: the next hour at one row a second, and some.
-const HORIZON_MAX: u64 = 4096;
-/// Weights and bands are learnt from forecasts of at most this many steps; longer ones widen from there.
-const LEARN_STEPS_MAX: u64 = 288;
-/// `auto` makes a forecast each so many steps.
-const AUTO_ROWS: u64 = 24;
-const DAY_NS: i64 = 86_400_000_000_000;
-/// Fewer rows a day than this have no profile worth learning.
-const DAY_ROWS_MIN: u64 = 4;
-const LEVEL: (f64, f64) = (0.5, 0.999);
-
-/// A stretch of a series: a number counts rows, a text is a duration such as `"10m"`, or `"auto"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Stretch {
-    /// So many rows, at the series' usual step.
-    Rows(u64),
-    /// A duration of event time, or `"auto"`.
-    Time(String),
-}
-
-/// Rows a day, or a word.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum DayRows {
-    /// So many rows are one season; seven of them are a week.
-    Rows(u64),
-    /// `"auto"`: a day at the series' usual step; `"none"`.
-    Word(String),
-}
 
 /// Options of the forecaster.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -101,120 +72,7 @@ impl Default for Config {
 impl Config {
     /// Says what is wrong with the options, and what would be right.
     pub fn check(&self) -> Result<(), String> {
-        Length::of(&self.horizon).map_err(|e| format!("`horizon`: {e}"))?;
-        Length::of(&self.every).map_err(|e| format!("`every`: {e}"))?;
-        if let Stretch::Rows(rows) = self.horizon
-            && rows > HORIZON_MAX
-        {
-            return Err(format!("`horizon` is {rows} rows; give at most {HORIZON_MAX}"));
-        }
-        match &self.season {
-            DayRows::Word(word) if word != "auto" && word != "none" => {
-                return Err(format!("unknown season `{word}`; give `auto`, `none` or the rows of a day"));
-            }
-            DayRows::Rows(rows) if *rows < DAY_ROWS_MIN || *rows > self.max_season as u64 => {
-                let max = self.max_season;
-                return Err(format!("`season` is {rows} rows; give {DAY_ROWS_MIN} to {max} (`max_season`), or `none`"));
-            }
-            _ => {}
-        }
-        if !(LEVEL.0..=LEVEL.1).contains(&self.level) {
-            return Err(format!(
-                "`level` is {}; give a share from {} to {}, such as 0.9",
-                self.level, LEVEL.0, LEVEL.1
-            ));
-        }
-        match self.warm_up {
-            rows if rows >= STEP_ROWS => Ok(()),
-            rows => Err(format!("`warm_up` is {rows} rows; the usual step takes {STEP_ROWS} to find, give no fewer")),
-        }
-    }
-}
-
-/// A [`Stretch`], read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Length {
-    Rows(u64),
-    Nanos(i64),
-}
-
-impl Length {
-    fn of(stretch: &Stretch) -> Result<Self, String> {
-        match stretch {
-            Stretch::Rows(0) => Err("0 rows; give 1 or more".into()),
-            Stretch::Rows(rows) => Ok(Self::Rows(*rows)),
-            Stretch::Time(word) if word == "auto" => Ok(Self::Rows(AUTO_ROWS)),
-            Stretch::Time(text) => match duration(text)? {
-                nanos if nanos > 0 => Ok(Self::Nanos(nanos)),
-                _ => Err(format!("`{text}` is no time at all; give a duration such as `10m`")),
-            },
-        }
-    }
-
-    fn rows(self, step: i64) -> u64 {
-        match self {
-            Self::Rows(rows) => rows,
-            Self::Nanos(nanos) => (nanos / step) as u64,
-        }
-        .max(1)
-    }
-
-    fn nanos(self, step: i64) -> i64 {
-        match self {
-            Self::Rows(rows) => step.saturating_mul(i64::try_from(rows).unwrap_or(i64::MAX)),
-            Self::Nanos(nanos) => nanos,
-        }
-        .max(1)
-    }
-}
-
-/// The options as the work needs them.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    horizon: Length,
-    every: Length,
-    /// None = a day at the usual step.
-    day_rows: Option<u64>,
-    max_season: u64,
-    level: f64,
-    warm_up: u64,
-}
-
-impl Plan {
-    fn new(config: &Config) -> Self {
-        Self {
-            horizon: Length::of(&config.horizon).unwrap_or(Length::Rows(AUTO_ROWS)),
-            every: Length::of(&config.every).unwrap_or(Length::Rows(AUTO_ROWS)),
-            day_rows: match &config.season {
-                DayRows::Rows(rows) => Some(*rows),
-                DayRows::Word(word) => (word == "none").then_some(0),
-            },
-            max_season: config.max_season as u64,
-            level: if config.level.is_nan() { 0.9 } else { config.level.clamp(LEVEL.0, LEVEL.1) },
-            warm_up: config.warm_up.max(STEP_ROWS) as u64,
-        }
-    }
-
-    fn horizon(&self, step: i64) -> usize {
-        self.horizon.rows(step).min(HORIZON_MAX) as usize
-    }
-
-    fn season(&self, step: i64) -> Season {
-        let a_day = (DAY_NS as f64 / step as f64).round() as u64;
-        let day = self.day_rows.unwrap_or(a_day);
-        let kept = |rows: u64| if rows <= self.max_season { rows as usize } else { 0 };
-        match kept(day) {
-            rows if rows < DAY_ROWS_MIN as usize => Season::default(),
-            day => Season { day, week: kept(7 * day as u64) },
-        }
-    }
-
-    fn ensemble(&self, step: i64) -> Ensemble {
-        Ensemble::new(self.season(step), self.learn_steps(step))
-    }
-
-    fn learn_steps(&self, step: i64) -> usize {
-        self.horizon(step).min(LEARN_STEPS_MAX as usize)
+        Plan::check(self)
     }
 }
 
@@ -336,7 +194,7 @@ impl Series {
 impl Running {
     /// Is this row the first at or after the next multiple of `every`?
     fn is_due(&mut self, time: i64, plan: &Plan) -> bool {
-        let every = i128::from(plan.every.nanos(self.clock.step()));
+        let every = i128::from(plan.every(self.clock.step()));
         let since = i128::from(time) - i128::from(self.first_time);
         let multiple = (since / every).clamp(0, i128::from(i64::MAX)) as i64;
         let due = multiple > self.made;
@@ -515,23 +373,5 @@ mod tests {
         assert_eq!(out.for_time[out.for_time.len() - 1] - out.made_at[out.made_at.len() - 1], 24 * SECOND);
         times[300] = i64::MAX;
         assert!(run(Config::default(), &times, |i| i as f64).ready[759]);
-    }
-
-    #[test]
-    fn options_are_checked_in_words() {
-        assert_eq!(Config::default().check(), Ok(()));
-        let parse = |json: &str| serde_json::from_str::<Config>(json).unwrap().check();
-        assert_eq!(parse(r#"{"horizon": "1h", "every": 60, "season": 24, "level": 0.95}"#), Ok(()));
-        for (json, word) in [
-            (r#"{"horizon": "soon"}"#, "`horizon`"),
-            (r#"{"every": 0}"#, "`every`"),
-            (r#"{"season": "weekly"}"#, "unknown season `weekly`"),
-            (r#"{"season": 100000}"#, "max_season"),
-            (r#"{"level": 90}"#, "such as 0.9"),
-            (r#"{"warm_up": 3}"#, "`warm_up` is 3"),
-            (r#"{"horizon": 100000}"#, "at most 4096"),
-        ] {
-            assert!(parse(json).is_err_and(|e| e.contains(word)), "{json}");
-        }
     }
 }

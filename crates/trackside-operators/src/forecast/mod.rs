@@ -15,3 +15,4 @@ mod ensemble;
 mod history;
 mod holt_winters;
 mod naive;
+mod plan;
