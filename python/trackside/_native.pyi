@@ -1,0 +1,104 @@
+"""The Rust library: engine, command, cleaners, detectors and the reader of the log."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+class ArrayView(Protocol):
+    """Anything NumPy can look at without a copy."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+__version__: str
+
+def main(argv: list[str]) -> int:
+    """Run the `trackside` command; answers the exit code."""
+
+class SeriesIndex:
+    """Dense ids of series, 0, 1, 2 … in order of first appearance."""
+
+    def __init__(self, tags: list[str]) -> None: ...
+    def __len__(self) -> int: ...
+    def keys(self, start: int = 0) -> list[tuple[str | None, ...]]: ...
+    def restore(self, keys: list[tuple[str | None, ...]]) -> None: ...
+
+class Batch:
+    """One Arrow record batch, mapped read-only where it can be."""
+
+    @staticmethod
+    def from_arrow(obj: object) -> Batch:
+        """Take anything with `__arrow_c_stream__`; several record batches become one."""
+    @property
+    def num_rows(self) -> int: ...
+    def schema_names(self) -> list[str]: ...
+    def numpy(self, name: str) -> ArrayView:
+        """Numbers, booleans, timestamps (int64 ns or datetime64[ns]); with nulls a float64 copy with NaN.
+
+        TypeError for text, KeyError for an unknown name.
+        """
+    def strings(self, name: str) -> list[str | None]: ...
+    def series_ids(self, index: SeriesIndex) -> ArrayView:
+        """int32, one for each row; series seen first get the next ids of `index`."""
+    def offsets(self) -> ArrayView:
+        """int64, one for each row: where it stands in its topic's partition."""
+    def slice(self, start: int, stop: int, /) -> Batch: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class TopicBatch(Batch):
+    """What a `Reader` yields."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def positions(self) -> Any: ...
+
+def read_frames(frames: list[tuple[str, int, int, int, int, int]], skip: list[int]) -> Batch:
+    """Rows of frames, each (path, section_at, section_length, base, from, to), less the offsets in `skip`."""
+
+def clean(batch: Batch, blocks: str, schema: str) -> tuple[Batch, Batch, dict[str, int]]:
+    """Run the cleaners of a JSON list of blocks: (clean, dead, counts)."""
+
+class Reader:
+    """A data directory, opened for reading; needs no lock."""
+
+    @property
+    def tags(self) -> list[str]: ...
+    def topics(self) -> list[str]: ...
+    def batches(
+        self,
+        topic: str,
+        start: int | None,
+        stop: int | None,
+        follow: bool,
+        timeout: float | None,
+    ) -> Iterator[TopicBatch]:
+        """Batches that may hold rows with start <= time < stop (event time, ns; None = open).
+
+        With `follow` the iterator waits for new ones, at most `timeout` s for each (None = for ever), Ctrl-C breaks in.
+        """
+
+def connect(path: str) -> Reader: ...
+
+class RecordExcess:
+    """The anomaly detector: record excess with refractory time, all series of one field."""
+
+    def __init__(self, config: str) -> None:
+        """`config` is JSON; unknown or wrong options are a ValueError."""
+    def update(self, series: Any, times: Any, values: Any) -> dict[str, Any]:
+        """One entry a row: score, anomaly, ready, expected, lower, upper; and reasons, a list of (row, text)."""
+    def snapshot(self) -> bytes: ...
+    def restore(self, state: bytes) -> None: ...
+
+class Ens4:
+    """The forecaster: an ensemble of online experts, all series of one field."""
+
+    def __init__(self, config: str) -> None:
+        """`config` is JSON; unknown or wrong options are a ValueError."""
+    def update(self, series: Any, times: Any, values: Any) -> dict[str, Any]:
+        """One entry a forecast: row, made_at, for_time (ns), mean, lower, upper; one a row: expected (may be missing).
+
+        `row` is the index of a row of this batch, of the series that the forecast is for.
+        """
+    def snapshot(self) -> bytes: ...
+    def restore(self, state: bytes) -> None: ...
