@@ -1,0 +1,4 @@
+//! The log, from the outside.
+
+mod basics;
+mod support;
