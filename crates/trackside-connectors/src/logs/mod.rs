@@ -1,5 +1,5 @@
 //! Logs: where frames are kept. `embedded` keeps them in files of this machine.
 
-//pub mod embedded;
+pub mod embedded;
 pub mod ipc;
-//pub mod mapped;
+pub mod mapped;
