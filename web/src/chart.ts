@@ -34,7 +34,7 @@ export class Chart {
   private readonly parts = titleParts();
   private readonly size = new ResizeObserver(() => this.redraw());
   private readonly sight = new IntersectionObserver((entries) => this.setVisible(entries.at(-1)?.isIntersecting ?? true), {
-    rootMargin: "200px",
+    rootMargin: "600px",
   });
   /** The time range on the screen. */
   private shown: [number, number] | null = null;

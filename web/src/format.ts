@@ -32,6 +32,14 @@ export function latency(ms: number | null | undefined): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** Two latencies in one unit: `0.9 / 3.2 ms`. */
+export function latencies(p50: number | null, p99: number | null): string {
+  if (p50 === null || p99 === null) return p50 === null ? "–" : latency(p50);
+  const [scale, unit] = p99 < 1 ? [1000, "µs"] : p99 < 1000 ? [1, "ms"] : [0.001, "s"];
+  const figure = (ms: number): string => (ms * scale < 10 ? (ms * scale).toFixed(1) : String(Math.round(ms * scale)));
+  return `${figure(p50)} / ${figure(p99)} ${unit}`;
+}
+
 export function bytes(n: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let i = 0;

@@ -25,6 +25,12 @@ export interface Listener {
   opened(restarted: boolean): void;
 }
 
+/** Browsers word a server that is away each in their own way. */
+function reasonOf(error: unknown): string {
+  if (error instanceof TypeError || error instanceof DOMException) return "the server does not answer";
+  return error instanceof Error ? error.message : String(error);
+}
+
 export class Live {
   private stream: EventSource | null = null;
   private ids: number[] = [];
@@ -71,7 +77,7 @@ export class Live {
       this.open(restarted);
     } catch (error) {
       if (error instanceof api.Locked) return this.lock();
-      this.lose(error instanceof Error ? error.message : String(error));
+      this.lose(reasonOf(error));
     }
   }
 

@@ -61,9 +61,9 @@ class Page {
     "main",
     {},
     this.overview.element,
+    h("div", { class: "watch" }, this.charts.element, this.series.element),
     this.pipeline.element,
     this.sums.element,
-    h("div", { class: "watch" }, this.charts.element, this.series.element),
     h("div", { class: "pair" }, this.anomalies.element, this.letters.element),
     h("div", { class: "pair" }, this.models.element, this.tables.element),
   );
@@ -86,6 +86,7 @@ class Page {
   private showLink(link: Link): void {
     this.header.setLink(link);
     this.banner.set(link);
+    this.overview.setLink(link);
     const locked = link.state === "locked";
     show(this.locked.element, locked);
     show(this.content, !locked);

@@ -134,9 +134,9 @@ export class ChartPoints {
 
   /** Merges all tracks into uPlot's columns: received, clean, expected lower/upper, forecast mean/lower/upper. */
   columns(from: number, to: number): Columns {
-    const received = withGaps(this.received.within(from, to));
-    const clean = withGaps(this.clean.within(from, to));
-    const scores = this.scores.within(from, to);
+    const received = withGaps(this.received.within(from, to), (t) => ({ t, v: null }));
+    const clean = withGaps<Reading>(this.clean.within(from, to), (t) => ({ t, v: null }));
+    const scores = withGaps<Band>(this.scores.within(from, to), (t) => ({ t, lower: null, upper: null }));
     const forecast = forecastPoints(this.forecast, this.clean.last());
     const out: Columns = [[], [], [], [], [], [], [], []];
     const heads = [0, 0, 0, 0];
@@ -205,13 +205,16 @@ function push(out: Columns, t: number, row: (number | null | undefined)[]): void
   row.forEach((v, i) => (out[i + 1] as (number | null | undefined)[]).push(v));
 }
 
-function withGaps(points: Reading[]): Reading[] {
+/** The part of a score that is drawn as a band. */
+type Band = Pick<Score, "t" | "lower" | "upper">;
+
+function withGaps<P extends { t: number }>(points: P[], gap: (t: number) => P): P[] {
   const limit = usualInterval(points) * GAP_INTERVALS;
   if (limit === 0) return points;
-  const out: Reading[] = [];
+  const out: P[] = [];
   points.forEach((p, i) => {
     const before = points[i - 1];
-    if (before !== undefined && p.t - before.t > limit) out.push({ t: (p.t + before.t) / 2, v: null });
+    if (before !== undefined && p.t - before.t > limit) out.push(gap((p.t + before.t) / 2));
     out.push(p);
   });
   return out;

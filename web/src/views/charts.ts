@@ -66,8 +66,9 @@ export class Charts {
       else if (chart === undefined && series !== undefined) this.open(key, series, field);
       else if (series !== undefined) chart?.describe(series);
     });
-    show(this.missing, unknown.length > 0);
-    text(this.missing, `Not seen yet: ${unknown.join(", ")}. ${unknown.length === 1 ? "It opens" : "They open"} with the first event.`);
+    const none = list.length > 0 && this.selection.chosen && this.selection.charts.length === 0;
+    show(this.missing, unknown.length > 0 || none);
+    text(this.missing, none ? "No chart is open. Press a series in the list to open one." : `Not seen yet: ${unknown.join(", ")}. ${unknown.length === 1 ? "It opens" : "They open"} with the first event.`);
     attribute(this.grid, "data-count", String(this.charts.size));
     this.watch([...this.charts.values()].map((chart) => chart.series.id), field);
   }

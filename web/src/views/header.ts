@@ -2,7 +2,7 @@
 
 import type { Status } from "../api";
 import { attribute, h, icon, s, setIcon, text, type IconName } from "../dom";
-import { count, duration, rate } from "../format";
+import { clock, count, duration, rate } from "../format";
 import { eventRate, health, type Level } from "../health";
 import type { Link } from "../live";
 import { setTheme, theme, type Theme } from "../palette";
@@ -20,7 +20,7 @@ export class Header {
     "header",
     { class: "top" },
     h("div", { class: "brand" }, mark(), h("span", { class: "wordmark" }, "Trackside"), this.name),
-    h("nav", { "aria-label": "Sections" }, ...["Pipeline", "Charts", "Anomalies", "Dead letters", "Models", "Tables"].map(jump)),
+    h("nav", { "aria-label": "Sections" }, ...["Charts", "Pipeline", "Anomalies", "Dead letters", "Models", "Tables"].map(jump)),
     h("div", { class: "facts" }, this.link, this.durability, this.uptime, themeButton()),
   );
 
@@ -50,17 +50,32 @@ export class Overview {
   private readonly sentence = h("p", { class: "health-words", role: "status" }, "Connecting …");
   private readonly state = h("span", { class: "badge state" });
   private readonly health = h("div", { class: "health", "data-level": "quiet" }, this.sign, this.sentence, this.state);
+  private heard = 0;
   private readonly figures = new Map<string, HTMLElement>();
   private readonly list = h("dl", { class: "figures" });
-  readonly element = h("section", { class: "overview", "aria-label": "Overview" }, this.health, this.list);
+  /** On a phone the header has no room for these. */
+  private readonly small = h("p", { class: "overview-small" });
+  readonly element = h("section", { class: "overview", "aria-label": "Overview" }, this.health, this.list, this.small);
 
-  update(status: Status): void {
-    const { level, sentence } = health(status);
+  /** While the server is away nothing is claimed about its health. */
+  setLink(link: Link): void {
+    if (link.state !== "lost" || this.heard === 0) return;
+    this.say("attention", `No word from the pipeline since ${clock(this.heard)}; the figures are from then.`);
+  }
+
+  private say(level: Level, sentence: string): void {
     attribute(this.health, "data-level", level);
     setIcon(this.sign, LEVEL_ICON[level]);
     text(this.sentence, sentence);
+  }
+
+  update(status: Status): void {
+    const { level, sentence } = health(status);
+    this.heard = Date.now();
+    this.say(level, sentence);
     text(this.state, status.state);
     attribute(this.state, "data-state", status.state);
+    text(this.small, `${status.durability} · up ${duration(status.uptime_s)} · ${status.state}`);
     const { ingest, clean, models } = status.sums;
     const dead = ingest.dead + clean.dead + Object.values(models).reduce((sum, m) => sum + m.dead, 0);
     this.figure("events a second", rate(eventRate(status)));

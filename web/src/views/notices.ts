@@ -71,7 +71,7 @@ export class FirstSteps {
 }
 
 function leadWords(http: boolean, others: string[]): string {
-  const also = others.length > 0 ? ` ${others.join(", ")} ${others.length === 1 ? "is" : "are"} listening too.` : "";
+  const also = others.length > 0 ? ` Also listening: ${others.join(", ")}.` : "";
   if (http) return `Send one from a terminal; its chart opens here by itself.${also}`;
   if (others.length > 0) return `The pipeline listens to ${others.join(", ")}; the first event opens its chart here by itself.`;
   return 'This pipeline has no source. Add one to the pipeline file, for instance [[source]] with type = "http", and start it again.';

@@ -5,13 +5,13 @@
 
 import type { Stage, StageKind, StageState, Status } from "../api";
 import { attribute, h, icon, keyed, s, setIcon, show, text, type IconName } from "../dom";
-import { count, latency, rate } from "../format";
+import { count, latencies, rate } from "../format";
 import { draw } from "../frame";
 
 const STATE_WORDS: Record<StageState, string> = {
   running: "running",
-  waiting: "waiting for data",
-  backing_off: "retrying after an error",
+  waiting: "waiting",
+  backing_off: "retrying",
   paused: "paused",
   stopped: "stopped",
   finished: "finished",
@@ -93,43 +93,39 @@ export class Pipeline {
     const box = this.flow.getBoundingClientRect();
     const paths: { d: string; moving: boolean }[] = [];
     const upright = getComputedStyle(this.flow).flexDirection === "column";
-    const link = (a: Column | undefined, b: Column | undefined, moving: boolean): void => {
-      if (a === undefined || b === undefined) return;
-      for (const from of ends(a, box)) for (const to of ends(b, box)) paths.push({ d: curve(from, to), moving });
-    };
     if (!upright) {
-      shown.forEach((column, i) => link(shown[i - 1], column, this.moves(shown[i - 1], column)));
+      shown.forEach((column, i) => {
+        const before = shown[i - 1];
+        if (before !== undefined) paths.push(...tracks(ends(before, box), ends(column, box), before.moving || column.moving));
+      });
       paths.push(...this.bypass(box));
     }
+    const strokes = [...paths.map(({ d }) => [d, "rail"]), ...paths.filter((p) => p.moving).map(({ d }) => [d, "moving"])];
     const drawn = [...this.lines.children];
-    paths.forEach(({ d, moving }, i) => {
+    strokes.forEach(([d = "", kind = ""], i) => {
       const path = drawn[i] ?? this.lines.appendChild(s("path"));
       attribute(path, "d", d);
-      attribute(path, "class", moving ? "moving" : "still");
+      attribute(path, "class", kind);
     });
-    for (const extra of drawn.slice(paths.length)) extra.remove();
+    for (const extra of drawn.slice(strokes.length)) extra.remove();
     attribute(this.lines, "viewBox", `0 0 ${Math.round(box.width)} ${Math.round(box.height)}`);
   };
 
-  /** A line moves when the stage at either end does; topics have no rate of their own. */
-  private moves(a: Column | undefined, b: Column): boolean {
-    return (a?.moving ?? false) || b.moving;
-  }
-
-  /** Sinks also read `clean` directly: their line passes below the models. */
+  /** Sinks also read `clean` directly: their line passes below the models and joins at the junction. */
   private bypass(box: DOMRect): { d: string; moving: boolean }[] {
     const [clean, models, sinks] = [this.columns[3], this.columns[4], this.columns[5]] as [Column, Column, Column];
     if (models.element.hidden || sinks.element.hidden) return [];
     const from = ends(clean, box)[0];
-    const to = ends(sinks, box).at(-1);
-    if (from === undefined || to === undefined) return [];
-    const lowest = Math.max(...ends(models, box).map((end) => end.bottom)) + 13;
-    const [start, stop] = [from.right + 26, to.left - 26];
-    const corner = 16;
+    const passed = ends(models, box);
+    const first = passed[0];
+    const join = junction(passed, ends(sinks, box));
+    if (from === undefined || first === undefined) return [];
+    const low = Math.max(...passed.map((end) => end.bottom)) + 13;
+    const start = (from.right + first.left) / 2;
+    const corner = 12;
     const d =
-      `M${from.right} ${from.y} H${start - corner} Q${start} ${from.y} ${start} ${from.y + corner} V${lowest - corner} ` +
-      `Q${start} ${lowest} ${start + corner} ${lowest} H${stop - corner} Q${stop} ${lowest} ${stop} ${lowest - corner} ` +
-      `V${to.y + corner * Math.sign(lowest - to.y)} Q${stop} ${to.y} ${stop + corner} ${to.y} H${to.left}`;
+      `M${from.right} ${from.y} H${start - corner} Q${start} ${from.y} ${start} ${from.y + corner} V${low - corner} ` +
+      `Q${start} ${low} ${start + corner} ${low} H${join.x - corner} Q${join.x} ${low} ${join.x} ${low - corner} V${join.y}`;
     return [{ d, moving: sinks.moving }];
   }
 }
@@ -149,9 +145,22 @@ function ends(column: Column, box: DOMRect): End[] {
   });
 }
 
-function curve(from: End, to: End): string {
-  const middle = (from.right + to.left) / 2;
-  return `M${from.right} ${from.y} C${middle} ${from.y} ${middle} ${to.y} ${to.left} ${to.y}`;
+/** Lines between two neighbouring columns; many to many meet in a junction, so that they do not cross. */
+function tracks(from: End[], to: End[], moving: boolean): { d: string; moving: boolean }[] {
+  if (from.length === 0 || to.length === 0) return [];
+  const join = junction(from, to);
+  const curve = (x0: number, y0: number, x1: number, y1: number): string => `M${x0} ${y0} C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1} ${x1} ${y1}`;
+  const direct = from.length === 1 || to.length === 1;
+  const drawn = direct
+    ? from.flatMap((a) => to.map((b) => curve(a.right, a.y, b.left, b.y)))
+    : [...from.map((a) => curve(a.right, a.y, join.x, join.y)), ...to.map((b) => curve(join.x, join.y, b.left, b.y))];
+  return drawn.map((d) => ({ d, moving }));
+}
+
+function junction(from: End[], to: End[]): { x: number; y: number } {
+  const x = ((from[0]?.right ?? 0) + (to[0]?.left ?? 0)) / 2;
+  const y = to.length === 1 ? (to[0]?.y ?? 0) : from.length === 1 ? (from[0]?.y ?? 0) : to.reduce((sum, end) => sum + end.y, 0) / to.length;
+  return { x, y };
 }
 
 function stageCard(first: Stage) {
@@ -160,7 +169,7 @@ function stageCard(first: Stage) {
   const facts = { rate: fact("a second"), lag: fact("lag"), errors: fact("errors"), latency: fact("p50 / p99") };
   const detail = h("p", { class: "stage-detail" });
   const name = h("strong", {}, first.name);
-  const component = h("code", {}, first.component);
+  const component = h("code", { title: first.component }, first.component);
   show(component, first.component !== first.name);
   const element = h(
     "div",
@@ -178,7 +187,7 @@ function stageCard(first: Stage) {
     attribute(facts.lag.value, "data-tone", stage.lag > Math.max(1000, stage.rate * 5) ? "warning" : null);
     text(facts.errors.value, count(stage.errors));
     attribute(facts.errors.value, "data-tone", stage.errors > 0 ? "warning" : null);
-    text(facts.latency.value, stage.latency_ms_p50 === null ? "–" : `${latency(stage.latency_ms_p50)} / ${latency(stage.latency_ms_p99)}`);
+    text(facts.latency.value, latencies(stage.latency_ms_p50, stage.latency_ms_p99));
     text(detail, stage.detail ?? "");
     attribute(detail, "title", stage.detail);
     show(detail, stage.detail !== null && stage.detail !== "");

@@ -100,9 +100,9 @@ export class SeriesPanel {
       { type: "button", class: "series-row" },
       h("span", { class: "tick", "aria-hidden": "true" }),
       label,
-      spark,
       newest,
       h("span", { class: "series-notes" }, seenAt, simulated, learning, anomalies),
+      spark,
     );
     button.addEventListener("click", () => (this.selection.has(key) ? this.selection.remove(key) : this.selection.add(key)));
     const update = (series: Series): void => {
