@@ -42,14 +42,14 @@ fn check_folder(repo: &Repo, folder: &str, page: &str) -> Vec<Finding> {
             ));
         }
     }
-    for (line, name) in list.lines().filter_map(|(line, text)| Some((line, listed_name(text)?))) {
-        if !built.iter().any(|(built, _)| *built == name) {
-            let what = format!("`{name}` is listed, but no file of that name builds it");
+    for (file, line, name) in names(repo, &path, &built) {
+        if !built.iter().any(|(built, at)| *built == name && (*at == file || path == file)) {
+            let what = format!("`{name}` is no component of that file's name");
             findings.push(Finding::new(
-                &*path,
+                file,
                 line,
                 what,
-                "name the file after the component's `type`, or delete the line",
+                "name the file after the component's `type`, or delete the entry",
             ));
         }
     }
@@ -76,8 +76,20 @@ fn components<'a>(repo: &'a Repo, folder: &str) -> Vec<(&'a str, &'a str)> {
         .collect()
 }
 
+/// The names that the list and the components give: (path, line, name).
+fn names<'a>(repo: &'a Repo, list: &'a str, built: &[(&str, &'a str)]) -> Vec<(&'a str, usize, &'a str)> {
+    let mut found = Vec::new();
+    for path in built.iter().map(|(_, path)| *path).chain([list]) {
+        let text = repo.file(path).map_or("", |file| &file.text);
+        let lines: Vec<&str> = text.lines().collect();
+        let shipped: Vec<usize> = Source::new(path, text).shipped().map(|(line, _)| line).collect();
+        found.extend(shipped.into_iter().filter_map(|line| Some((path, line, given_name(lines[line - 1])?))));
+    }
+    found
+}
+
 /// The `x` of a line `name: "x",`.
-fn listed_name(text: &str) -> Option<&str> {
+fn given_name(text: &str) -> Option<&str> {
     text.trim().trim_start_matches("Component {").trim().strip_prefix("name: \"")?.split('"').next()
 }
 
@@ -96,11 +108,14 @@ mod tests {
         let repo = Repo::of(&[
             (&path("mod.rs"), list),
             (&path("stdout.rs"), build),
-            (&path("webhook/mod.rs"), build),
+            (&path("webhook/mod.rs"), "pub const COMPONENT: X = Component {\n    name: \"hook\",\n};\n"),
             (&path("webhook/queue.rs"), "pub fn build_queue() {}\n"),
             ("docs/reference/sinks.md", "## `stdout`\n"),
         ]);
         let webhook = format!("{folder}webhook/mod.rs:1");
-        assert_eq!(places(&check(&repo)), [webhook.clone(), webhook, format!("{folder}mod.rs:7")]);
+        assert_eq!(
+            places(&check(&repo)),
+            [&*webhook, &webhook, &webhook.replace(":1", ":2"), &format!("{folder}mod.rs:7")]
+        );
     }
 }
