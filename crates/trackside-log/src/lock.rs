@@ -113,7 +113,7 @@ mod tests {
         let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                       30 21 0:40 / /mnt/far\\040away rw shared:1 - nfs4 server:/x rw\n\
                       31 21 0:41 / /mnt/ssh rw - fuse.sshfs me@host: rw\n";
-        assert_eq!(file_system(mounts, Path::new("/home/x")), Some("ext4"));
+        assert_eq!(file_system(mounts, Path::new("/srv/x")), Some("ext4"));
         assert_eq!(file_system(mounts, Path::new("/mnt/far away/data")), Some("nfs4"));
         assert_eq!(file_system(mounts, Path::new("/mnt/sshd")), Some("ext4"));
         assert_eq!(file_system(mounts, Path::new("/mnt/ssh/data")), Some("fuse.sshfs"));
