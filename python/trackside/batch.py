@@ -214,7 +214,7 @@ def times(values: Any) -> npt.NDArray[np.datetime64]:
     array = np.asarray(values)
     if array.dtype.kind == "O":
         array = np.asarray([str(v).removesuffix("Z").removesuffix("+00:00") for v in array.tolist()])
-    if array.dtype.kind in "iu":
+    if array.dtype.kind in "iu" or not array.size:
         return array.astype(np.int64, copy=False).view("datetime64[ns]")
     if array.dtype.kind not in "MU":
         raise FrameError(f"the time column holds {array.dtype}; give times, ISO text or integer nanoseconds")

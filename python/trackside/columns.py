@@ -64,6 +64,8 @@ class PlainColumns:
     def text(self, name: str) -> Text:
         """The column as text; numbers are an error."""
         column = self.column(name)
+        if not isinstance(column, list) and column.dtype.kind == "f" and np.isnan(column).all():
+            return [None] * self.rows  # a column of nulls may be of any kind
         if not isinstance(column, list):
             raise FrameError(f"column `{name}` holds {column.dtype}, not text; read it with batch[{name!r}]")
         return column
@@ -137,7 +139,7 @@ class NativeColumns:
 def plain(name: str, values: Any) -> Column:
     """An array or list of values as one of the kinds of column there are; the array is a read-only view."""
     if isinstance(values, list) and all(v is None or isinstance(v, str) for v in values):
-        return values if any(v is not None for v in values) or not values else np.full(len(values), np.nan)
+        return values if any(v is not None for v in values) else np.full(len(values), np.nan)
     array = np.asarray(values)
     if array.ndim != 1:
         raise FrameError(f"column `{name}` has the shape {array.shape}; a column has one dimension")

@@ -34,6 +34,7 @@ class Judge:
     def judge(self, batch: Batch) -> Scores:
         """Score and learn one batch: verdicts in the wire's types, forecasts included."""
         model = self.model
+        _ = batch.series  # numbered now, asked for or not: ids must not hang on when a model looks
         scores = as_scores(model.update(batch), model)
         forecasts = model.forecast(batch)
         if forecasts is not None:
@@ -57,7 +58,7 @@ class Judge:
                 "version": str(self.model.version),
                 "keys": [list(key) for key in self.index.keys],
                 "seen": self._seen,
-                "state": checked_snapshot(self.model),
+                "state": state.encode(checked_snapshot(self.model)),
             }
         )
 
@@ -75,7 +76,7 @@ class Judge:
             return
         self.index.restore([tuple(key) for key in saved["keys"]])
         self._seen = saved["seen"]
-        self.model.restore(saved["state"])
+        self.model.restore(state.decode(saved["state"]))
 
     def _count(self, batch: Batch) -> None:
         known = len(batch.keys)

@@ -33,11 +33,11 @@ def connect(data: str | Path) -> Session:
     ...
     trackside.errors.FrameError: no data directory `no-such-directory`; give the `data` of a pipeline file, or the file
     """
-    from trackside import _native  # noqa: PLC0415 (so that the package imports without its library)
-
     path = Path(data)
     if not path.exists():
         raise FrameError(f"no data directory `{path}`; give the `data` of a pipeline file, or the file")
+    from trackside import _native  # noqa: PLC0415 (so that the package imports without its library)
+
     return Session(_native.connect(str(path)), _native)
 
 
@@ -78,7 +78,9 @@ class Session:
             part = native.partition
             if part not in index:
                 index[part] = Index(tags, self._native.SeriesIndex(list(tags)))
-            yield Batch(NativeColumns(native), index[part], partition=part)
+            batch = Batch(NativeColumns(native), index[part], partition=part)
+            _ = batch.series  # numbered now, in the order of the log, whenever it is looked at
+            yield batch
 
     def _check_topic(self, topic: str) -> None:
         if topic not in self.topics():

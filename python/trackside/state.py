@@ -1,9 +1,9 @@
 """The snapshot codec: plain values and arrays to bytes and back, bit for bit, without pickle.
 
 A snapshot outlives the process, the machine and the Python version that wrote it, and reading one never runs code.
-Layout: magic, version, CRC-32 of the rest, length of the manifest, manifest (JSON), then the raw little-endian bytes of
-each array, 8-byte aligned. Numbers, text, bytes, lists, tuples, dicts and NumPy arrays of plain numbers are all there
-is.
+Layout: magic, version, CRC-32 of all that follows, length of the manifest, manifest (JSON), then the raw little-endian
+bytes of each array, 8-byte aligned. Numbers, text, bytes, lists, tuples, dicts and NumPy arrays of plain numbers are
+all there is.
 
 >>> decode(encode({"seen": 3, "mean": np.array([1.5, 2.5])}))
 {'seen': 3, 'mean': array([1.5, 2.5])}
@@ -38,7 +38,7 @@ def encode(state: Mapping[Any, Any]) -> bytes:
     parts = [manifest + _pad(len(manifest))]
     parts.extend(blob + _pad(len(blob)) for blob in blobs)
     body = b"".join(parts)
-    return _HEAD.pack(MAGIC, VERSION, 0, zlib.crc32(body), len(manifest)) + body
+    return _HEAD.pack(MAGIC, VERSION, 0, _crc(len(manifest), body), len(manifest)) + body
 
 
 def decode(data: bytes | bytearray | memoryview) -> dict[Any, Any]:
@@ -46,13 +46,13 @@ def decode(data: bytes | bytearray | memoryview) -> dict[Any, Any]:
     view = memoryview(data)
     if len(view) < _HEAD.size:
         raise StateError(f"the snapshot is cut short: {len(view)} bytes, a header alone has {_HEAD.size}")
-    magic, version, _, crc, length = _HEAD.unpack_from(view)
+    magic, version, reserved, crc, length = _HEAD.unpack_from(view)
     if magic != MAGIC:
         raise StateError(f"these bytes are no snapshot: they begin with {bytes(magic)!r}, not {MAGIC!r}")
     if version != VERSION:
         raise StateError(f"the snapshot has format {version}, this package reads format {VERSION}; update trackside")
     body = view[_HEAD.size :]
-    if zlib.crc32(body) != crc:
+    if reserved or _crc(length, body) != crc:
         raise StateError("the snapshot is damaged: its checksum does not fit; use the older one")
     tree, sizes = json.loads(bytes(body[:length]))
     blobs, at = [], length + len(_pad(length))
@@ -122,6 +122,10 @@ def _unpack(tree: Any, blobs: list[memoryview]) -> Any:
         array = np.frombuffer(blobs[at], dtype=np.dtype(dtype)).reshape(shape).copy()  # a copy: the model writes in it
         return array[()] if kind == "scalar" else array
     raise StateError(f"the snapshot holds an unknown kind `{kind}`; it was written by a newer trackside")
+
+
+def _crc(manifest_length: int, body: bytes | memoryview) -> int:
+    return zlib.crc32(body, zlib.crc32(manifest_length.to_bytes(8, "little")))
 
 
 def _pad(length: int) -> bytes:

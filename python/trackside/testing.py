@@ -244,7 +244,8 @@ def _score_columns(whole: Batch, fields: tuple[str, ...], results: list[tuple[in
     width, rows = len(fields), whole.rows
     at = np.repeat(np.arange(rows), width)
     columns: dict[str, Column] = {name: take(whole.column(name), at) for name in ("time", *whole.tags)}
-    columns["field"] = list(fields) * rows
+    names: list[str | None] = list(fields)
+    columns["field"] = names * rows
     columns["value"] = np.stack([whole[name] for name in fields], axis=1).reshape(-1)
     columns.update({name: _joined(results, name) for name in _SCORES})
     reasons: list[str | None] = [None] * (rows * width)

@@ -168,6 +168,9 @@ def _guard_streams() -> tuple[BoundedText, ...]:
         faulthandler.enable(_move_up(os.dup(2)))
     except OSError:
         faulthandler.disable()  # started without a stderr: nobody would read it
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a crash takes what is not written along
     guarded = tuple(BoundedText(stream) for stream in (sys.stdout, sys.stderr) if stream is not None)
     if len(guarded) == 2:
         sys.stdout, sys.stderr = guarded

@@ -1,0 +1,43 @@
+"""The package's surface: its names, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import trackside
+
+
+def test_every_public_name_is_there():
+    for name in trackside.__all__:
+        if name != "__version__":
+            assert getattr(trackside, name) is not None
+    assert callable(trackside.model)
+    assert callable(trackside.clean)
+    with pytest.raises(AttributeError, match="has no `modle`; it has: Batch"):
+        _ = trackside.modle
+
+
+def test_importing_modules_takes_no_name_over():
+    code = (
+        "import trackside, pkgutil, importlib\n"
+        "for m in pkgutil.walk_packages(trackside.__path__, 'trackside.'):\n"
+        "    if not m.name.endswith(('_native', '__main__')): importlib.import_module(m.name)\n"
+        "for n in ('model', 'clean', 'connect'): assert not hasattr(getattr(trackside, n), '__path__'), n\n"
+        "assert type(trackside.model).__name__ == 'function' == type(trackside.clean).__name__\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command_starts_without_numpy():
+    code = (
+        "import sys, trackside, trackside.__main__; assert 'numpy' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pandas_and_polars_are_not_imported_by_a_worker():
+    code = (
+        "import sys, trackside.harness, trackside.worker; assert not {'pandas', 'polars', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
