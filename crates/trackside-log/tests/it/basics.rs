@@ -8,7 +8,7 @@ use crate::support::*;
 
 #[test]
 fn frames_come_back_over_many_segments_and_restarts() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let mut expected = 0;
     for round in 1..=3 {
         let store = store(dir.path());
@@ -32,7 +32,7 @@ fn frames_come_back_over_many_segments_and_restarts() {
 
 #[test]
 fn a_read_starts_at_the_frame_that_holds_the_offset_and_keeps_to_its_budget() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let store = store(dir.path());
     let mut writer = writer(&store);
     append_all(&mut writer, 50);
@@ -51,7 +51,7 @@ fn a_read_starts_at_the_frame_that_holds_the_offset_and_keeps_to_its_budget() {
 
 #[test]
 fn what_the_owner_does_not_keep_is_outlived_by_the_next_epoch() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     append_all(&mut writer(&store(dir.path())), 60);
     let old = store(dir.path());
     let mut asked = Vec::new();
@@ -76,7 +76,7 @@ fn what_the_owner_does_not_keep_is_outlived_by_the_next_epoch() {
 
 #[test]
 fn nothing_kept_means_starting_over_at_the_first_offset() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     append_all(&mut writer(&store(dir.path())), 60);
     let store = store(dir.path());
     let mut writer = store.writer("received", 0, &mut |_| false).unwrap();
@@ -87,7 +87,7 @@ fn nothing_kept_means_starting_over_at_the_first_offset() {
 
 #[test]
 fn retention_gives_up_whole_segments_but_never_the_newest_frame() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let store = store(dir.path());
     let mut writer = writer(&store);
     append_all(&mut writer, 50); // below the bound of what may wait for a sync
@@ -115,7 +115,7 @@ fn retention_gives_up_whole_segments_but_never_the_newest_frame() {
 
 #[test]
 fn idle_restarts_leave_no_files_behind() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     append_all(&mut writer(&store(dir.path())), 3);
     for _ in 0..10 {
         writer(&store(dir.path()));
@@ -126,7 +126,7 @@ fn idle_restarts_leave_no_files_behind() {
 
 #[test]
 fn odd_requests_are_refused_in_words() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let store = store(dir.path());
     assert!(matches!(store.reader("received", 0), Err(Error::NotFound { .. })));
     assert!(matches!(store.writer("../x", 0, &mut |_| true), Err(Error::Invalid { .. })));
@@ -142,7 +142,7 @@ fn odd_requests_are_refused_in_words() {
 
 #[test]
 fn syncs_from_many_threads_are_shared_and_none_returns_early() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let store = store(dir.path());
     let mut writer = writer(&store);
     let (sender, receiver) = std::sync::mpsc::sync_channel::<u64>(64);

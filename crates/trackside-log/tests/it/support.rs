@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use trackside_log::{Draft, Frame, Options, RealVfs, Result, Store, Vfs, Writer};
 
+/// A directory in memory where there is such a thing: these tests sync thousands of times.
+pub(crate) fn tempdir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Small segments, so that a short test rolls often.
 pub(crate) fn small() -> Options {
     Options {

@@ -1,0 +1,67 @@
+//! Power loss: the log that is found again is a prefix of what was appended, with everything that was durable.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use trackside_log::{Fault, FaultyVfs, OpKind, Options, Store};
+
+use crate::simulated::{Random, SimulatedDisk};
+use crate::support::*;
+
+const SEEDS: u64 = 400;
+
+/// One life: some appends and syncs, perhaps failing ones, a little retention. Gives what was durable and appended.
+fn live(store: &Store, random: &mut Random, given_up: &mut u64) -> (u64, u64) {
+    let mut writer = writer(store);
+    for _ in 0..random.below(80) {
+        let _ = append(&mut writer); // a read-only log refuses
+        match random.below(12) {
+            0 => drop(writer.syncer().sync()),
+            1 => drop(writer.reserve(random.below(8000))),
+            2 => {
+                let keep_from = writer.durable().saturating_sub(random.below(60));
+                if writer.retain(keep_from).is_ok_and(|freed| freed > 0) {
+                    *given_up = writer.first_offset();
+                }
+            }
+            _ => {}
+        }
+    }
+    (writer.durable(), writer.published())
+}
+
+#[test]
+fn what_survives_is_a_prefix_with_all_that_was_durable() {
+    let options = Options { max_undurable_bytes: 8 << 10, ..small() };
+    let mut cut = 0;
+    for seed in 0..SEEDS {
+        let mut random = Random(seed);
+        let mut disk = SimulatedDisk::default();
+        let mut given_up = 0;
+        for _ in 0..4 {
+            let failing = random.below(3) == 0;
+            let mut dice = Random(random.next());
+            let chance = std::sync::Mutex::new(move || failing && dice.below(8) == 0);
+            let faulty = FaultyVfs::new(Arc::new(disk.clone()), move |op| {
+                let segment = op.kind == OpKind::SyncData && op.path.extension().is_some_and(|ext| ext == "seg");
+                (segment && op.nth > 12 && chance.lock().unwrap()()).then_some(Fault::Error(libc::EIO))
+            });
+            let store = store_over(Arc::new(faulty), Path::new("/sim"), options);
+            let (durable, appended) = live(&store, &mut random, &mut given_up);
+            drop(store);
+
+            disk = disk.lose_power(&mut random);
+            let found = store_over(Arc::new(disk.clone()), Path::new("/sim"), options);
+            let writer = crate::support::writer(&found);
+            let end = writer.published();
+            assert!(durable <= end && end <= appended, "seed {seed}: {durable} <= {end} <= {appended}");
+            assert!(writer.recovery().damage.is_empty(), "seed {seed}: {:?}", writer.recovery());
+            let mut reader = found.reader("received", 0).unwrap();
+            let first = reader.first_offset().unwrap();
+            assert!(first == given_up, "seed {seed}: {first} is not {given_up}");
+            assert_eq!(offsets(&found), (first..end).step_by(2).collect::<Vec<_>>(), "seed {seed}");
+            cut += u64::from(writer.recovery().cut_bytes > 0);
+        }
+    }
+    assert!(cut > SEEDS / 4, "the tails that were torn: {cut}");
+}
