@@ -192,7 +192,7 @@ impl Parquet {
             let mut cut = start + self.fits(&days[start..]);
             if cut < days.len() && !counted {
                 // Rows that share their frame's offset cannot be told apart by a position: they stay together.
-                cut = if self.open.days.len() == 0 { days.len() } else { start };
+                cut = if self.open.days.is_empty() { days.len() } else { start };
             }
             if cut == start {
                 self.commit()?;

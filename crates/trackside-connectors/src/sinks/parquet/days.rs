@@ -143,7 +143,12 @@ impl Days {
         self.days.len()
     }
 
-    /// Whether a day is open.
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
+
+    /// Whether this day is open.
     pub fn contains(&self, day: i64) -> bool {
         self.days.contains_key(&day)
     }
