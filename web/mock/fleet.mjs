@@ -110,10 +110,30 @@ export class Sensor {
     this.keep("received", { t, v: original });
     this.keep("clean", { t, v, q });
     const score = Math.abs(v - expected) / (noise * 2);
-    const reason = anomaly ? `${v.toFixed(2)} is ${score.toFixed(1)} usual spreads above the expected ${expected.toFixed(2)}` : null;
+    const reason = anomaly
+      ? `${v.toFixed(2)} is ${score.toFixed(1)} usual spreads above the expected ${expected.toFixed(2)}`
+      : null;
     const [lower, upper] = ready ? [expected - 4 * noise, expected + 4 * noise] : [null, null];
-    this.keep("scores", { t, score: ready ? score : null, anomaly: anomaly && ready, expected: ready ? expected : null, lower, upper, reason });
-    if (anomaly && ready) this.anomalies.push({ at: t, series: this.id, label: this.label, field: "value", value: v, score, reason, model: "anomaly" });
+    this.keep("scores", {
+      t,
+      score: ready ? score : null,
+      anomaly: anomaly && ready,
+      expected: ready ? expected : null,
+      lower,
+      upper,
+      reason,
+    });
+    if (anomaly && ready)
+      this.anomalies.push({
+        at: t,
+        series: this.id,
+        label: this.label,
+        field: "value",
+        value: v,
+        score,
+        reason,
+        model: "anomaly",
+      });
     if (ready && t - (this.forecast?.made_at ?? 0) > FORECAST_EVERY_MS) this.predict(t);
   }
 
@@ -122,7 +142,13 @@ export class Sensor {
     const t = Array.from({ length: FORECAST_POINTS }, (_, i) => made_at + (i + 1) * FORECAST_STEP_MS);
     const mean = t.map((at) => base + swing * Math.sin((2 * Math.PI * (at / 1000 + this.id * 97)) / period));
     const wide = (i) => noise * (1.6 + Math.sqrt(i) * 0.8);
-    this.forecast = { made_at, t, mean, lower: mean.map((m, i) => m - wide(i)), upper: mean.map((m, i) => m + wide(i)) };
+    this.forecast = {
+      made_at,
+      t,
+      mean,
+      lower: mean.map((m, i) => m - wide(i)),
+      upper: mean.map((m, i) => m + wide(i)),
+    };
     this.fresh.forecast = this.forecast;
   }
 
@@ -141,7 +167,10 @@ export class Sensor {
 
   history(limit) {
     const cut = (list) => list.slice(-limit);
-    return this.points({ received: cut(this.received), clean: cut(this.clean), scores: cut(this.scores) }, this.forecast);
+    return this.points(
+      { received: cut(this.received), clean: cut(this.clean), scores: cut(this.scores) },
+      this.forecast,
+    );
   }
 
   points({ received, clean, scores }, forecast) {
@@ -152,7 +181,9 @@ export class Sensor {
       received: { t: column(received, "t"), v: column(received, "v") },
       clean: { t: column(clean, "t"), v: column(clean, "v"), q: column(clean, "q") },
       scores: {
-        ...Object.fromEntries(["t", "score", "anomaly", "expected", "lower", "upper"].map((name) => [name, column(scores, name)])),
+        ...Object.fromEntries(
+          ["t", "score", "anomaly", "expected", "lower", "upper"].map((name) => [name, column(scores, name)]),
+        ),
         reason: Object.fromEntries(scores.flatMap((p, i) => (p.reason === null ? [] : [[i, p.reason]]))),
       },
       forecast,

@@ -1,6 +1,6 @@
 // The server's HTTP API as the page sees it: types of every answer and one function for each request.
 //
-// All addresses are relative to the page, the cookie is sent by the browser. A request that does not answer within
+// A field that may be null may also be left out: views compare with `!= null`. All addresses are relative to the page, the cookie is sent by the browser. A request that does not answer within
 // `REQUEST_MS` is given up. `Locked` is thrown for 401, so that one place can show how to get in.
 
 const REQUEST_MS = 10_000;

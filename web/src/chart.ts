@@ -20,6 +20,8 @@ const AUTO_SPANS = [30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800
 const FUTURE_SHARE = 0.35;
 /** An anomaly this close (px) pulls the cursor. */
 const REACH_PX = 9;
+/** News is never held back longer than this. */
+const PACE_MS_MAX = 400;
 /** Points that wait for the history they follow. */
 const PENDING_MAX = 200;
 
@@ -33,9 +35,15 @@ export class Chart {
   private readonly holder = h("div", { class: "plot", tabindex: 0, role: "group" });
   private readonly parts = titleParts();
   private readonly size = new ResizeObserver(() => this.redraw());
-  private readonly sight = new IntersectionObserver((entries) => this.setVisible(entries.at(-1)?.isIntersecting ?? true), {
-    rootMargin: "600px",
-  });
+  private readonly sight = new IntersectionObserver(
+    (entries) => this.setVisible(entries.at(-1)?.isIntersecting ?? true),
+    {
+      rootMargin: "600px",
+    },
+  );
+  /** When it was last drawn, and the timer of the next time. */
+  private painted = 0;
+  private pace = 0;
   /** The time range on the screen. */
   private shown: [number, number] | null = null;
   private hovered = false;
@@ -100,10 +108,14 @@ export class Chart {
     text(title, series.label);
     show(simulated, series.simulated);
     const { learning: l } = series;
-    show(learning, l !== null);
-    if (l !== null) text(learning, `learning: ${count(l.seen)} of ${count(l.needed)} rows`);
+    show(learning, l != null);
+    if (l != null) text(learning, `learning: ${count(l.seen)} of ${count(l.needed)} rows`);
     attribute(this.element, "data-series", String(series.id));
-    attribute(this.holder, "aria-label", `${series.label}, ${this.field}. Arrow keys read values, Shift and arrow keys jump between anomalies, plus and minus zoom, Escape resets.`);
+    attribute(
+      this.holder,
+      "aria-label",
+      `${series.label}, ${this.field}. Arrow keys read values, Shift and arrow keys jump between anomalies, plus and minus zoom, Escape resets.`,
+    );
   }
 
   /** Something about how it is shown has changed. */
@@ -123,18 +135,31 @@ export class Chart {
   }
 
   destroy(): void {
+    clearTimeout(this.pace);
     this.size.disconnect();
     this.sight.disconnect();
     this.plot?.destroy();
     this.element.remove();
   }
 
+  /** New data: drawn when it can be seen, that is when the picture has moved by half a pixel, at the latest after `PACE_MS_MAX`. */
   private changed(): void {
-    if (!this.selection.display.paused || this.plot === null) this.redraw();
+    if (this.plot === null || this.shown === null) return this.redraw();
+    if (this.selection.display.paused || this.pace !== 0) return;
+    const [from, to] = this.shown;
+    const wait = Math.min(PACE_MS_MAX, (to - from) / Math.max(1, this.holder.clientWidth) / 2);
+    this.pace = setTimeout(
+      () => {
+        this.pace = 0;
+        this.redraw();
+      },
+      Math.max(0, this.painted + wait - performance.now()),
+    );
   }
 
   private readonly paint = (): void => {
     const { holder, points } = this;
+    this.painted = performance.now();
     this.summarise();
     if (!this.visible || !holder.isConnected || holder.clientWidth === 0) return;
     const [from, to] = (this.shown = this.window());
@@ -185,7 +210,10 @@ export class Chart {
     const first = rows[0]?.t ?? newest;
     const fixed = WINDOWS.find(([key]) => key === window)?.[2] ?? 0;
     const least = Math.max(newest - first, 20_000);
-    const span = fixed === 0 ? Math.min(autoSpan(newest - (rows[Math.max(0, rows.length - AUTO_ROWS)]?.t ?? newest)), least) : Math.min(fixed, least);
+    const span =
+      fixed === 0
+        ? Math.min(autoSpan(newest - (rows[Math.max(0, rows.length - AUTO_ROWS)]?.t ?? newest)), least)
+        : Math.min(fixed, least);
     const end = layers.forecast ? (forecast?.t[forecast.t.length - 1] ?? newest) : newest;
     const future = Math.min(Math.max(end - newest, span * 0.02), span * FUTURE_SHARE);
     return [newest - span, newest + future];
@@ -281,7 +309,11 @@ export class Chart {
 }
 
 function titleParts() {
-  const simulated = h("span", { class: "badge simulated", title: "Made by the generate source, not by a device" }, "simulated");
+  const simulated = h(
+    "span",
+    { class: "badge simulated", title: "Made by the generate source, not by a device" },
+    "simulated",
+  );
   const learning = h("span", { class: "badge learning" });
   const anomalyCount = h("span");
   const anomalies = h("span", { class: "badge anomaly" }, icon("anomaly"), anomalyCount);
@@ -294,7 +326,11 @@ function titleParts() {
     anomalyCount,
     last: h("output", { class: "last", title: "Newest clean value" }),
     empty: h("p", { class: "plot-empty" }),
-    close: h("button", { type: "button", class: "quiet", "aria-label": "Remove this chart", title: "Remove this chart" }, icon("close")),
+    close: h(
+      "button",
+      { type: "button", class: "quiet", "aria-label": "Remove this chart", title: "Remove this chart" },
+      icon("close"),
+    ),
   };
 }
 
@@ -326,16 +362,30 @@ function options(selection: Selection): Omit<uPlot.Options, "width" | "height"> 
       points: { show: false },
       drag: { x: true, y: false, setScale: false },
       bind: { dblclick: () => () => null },
-      sync: { key: "trackside", setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave", sub: () => true } },
+      sync: {
+        key: "trackside",
+        setSeries: false,
+        scales: ["x", null],
+        filters: { pub: (type) => type === "mousemove" || type === "mouseleave", sub: () => true },
+      },
     },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
     axes: [
       { ...axis, size: 26, values: (_, splits, __, ___, step) => axisTimes(splits, step) },
-      { ...axis, size: (_, values) => Math.max(34, ...(values ?? []).map((v) => v.length * 6.5 + 16)), values: (_, splits) => splits.map((v) => value(v)) },
+      {
+        ...axis,
+        size: (_, values) => Math.max(34, ...(values ?? []).map((v) => v.length * 6.5 + 16)),
+        values: (_, splits) => splits.map((v) => value(v)),
+      },
     ],
     series: [
       {},
-      { show: layers.received, stroke: fade(colours.received, 0.55), width: 1, points: { show: sparse, size: 4, fill: colours.received, width: 0 } },
+      {
+        show: layers.received,
+        stroke: fade(colours.received, 0.55),
+        width: 1,
+        points: { show: sparse, size: 4, fill: colours.received, width: 0 },
+      },
       { stroke: colours.clean, width: 1.75, points: { show: sparse, size: 3.5, fill: colours.clean, width: 0 } },
       { show: layers.band, ...band },
       { show: layers.band, ...band },

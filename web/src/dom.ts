@@ -45,8 +45,8 @@ export function text(element: Element, value: string): void {
 }
 
 /** Sets or removes one attribute, only when it differs. */
-export function attribute(element: Element, name: string, value: string | null): void {
-  if (value === null) element.removeAttribute(name);
+export function attribute(element: Element, name: string, value: string | null | undefined): void {
+  if (value === null || value === undefined) element.removeAttribute(name);
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 

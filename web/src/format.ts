@@ -34,7 +34,7 @@ export function latency(ms: number | null | undefined): string {
 
 /** Two latencies in one unit: `0.9 / 3.2 ms`. */
 export function latencies(p50: number | null, p99: number | null): string {
-  if (p50 === null || p99 === null) return p50 === null ? "–" : latency(p50);
+  if (p50 == null || p99 == null) return p50 == null ? "–" : latency(p50);
   const [scale, unit] = p99 < 1 ? [1000, "µs"] : p99 < 1000 ? [1, "ms"] : [0.001, "s"];
   const figure = (ms: number): string => (ms * scale < 10 ? (ms * scale).toFixed(1) : String(Math.round(ms * scale)));
   return `${figure(p50)} / ${figure(p99)} ${unit}`;

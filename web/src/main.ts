@@ -31,7 +31,7 @@ const ANOMALIES_MAX = 50;
 const POLL_MS = 2000;
 /** Charts that the page opens by itself. */
 const SUGGESTED = matchMedia("(min-width: 700px)").matches ? 4 : 2;
-/** Time shown on either side of an anomaly that was pressed: this many usual rows, at least a minute. */
+/** Time shown on either side of an anomaly that was pressed. */
 const AROUND_MS = 120_000;
 
 class Page {
@@ -51,7 +51,11 @@ class Page {
   private readonly firstSteps = new FirstSteps();
   private readonly pipeline = new Pipeline();
   private readonly sums = new Sums();
-  private readonly charts = new Charts(this.selection, (ids, field) => this.live.watch(ids, field), this.firstSteps.element);
+  private readonly charts = new Charts(
+    this.selection,
+    (ids, field) => this.live.watch(ids, field),
+    this.firstSteps.element,
+  );
   private readonly series = new SeriesPanel(this.selection);
   private readonly anomalies = new Anomalies((id, at) => this.goTo(id, at));
   private readonly letters = new DeadLetters();
@@ -142,7 +146,8 @@ class Page {
   private async loadSeries(): Promise<void> {
     this.list = await api.series(SERIES_MAX);
     const { fields, series } = this.list;
-    if (this.selection.field === null || !fields.includes(this.selection.field)) this.selection.field = firstNumeric(this.list);
+    if (this.selection.field === null || !fields.includes(this.selection.field))
+      this.selection.field = firstNumeric(this.list);
     if (!this.selection.chosen && this.selection.field !== null && this.selection.charts.length < SUGGESTED) {
       const more = suggestion(series, this.selection.field, SUGGESTED).filter((key) => !this.selection.has(key));
       this.selection.suggest([...this.selection.charts, ...more].slice(0, SUGGESTED));

@@ -173,10 +173,7 @@ class Pen {
   private place(t: number, v: number): [number, number] {
     const inset = 9 * this.unit;
     const y = this.u.valToPos(v, "y", true);
-    return [
-      this.u.valToPos(t, "x", true),
-      y < this.top ? this.top + inset : y > this.bottom ? this.bottom - inset : y,
-    ];
+    return [this.u.valToPos(t, "x", true), y < this.top ? this.top + inset : y > this.bottom ? this.bottom - inset : y];
   }
 }
 

@@ -2,7 +2,18 @@
 
 export type Theme = "system" | "light" | "dark";
 const KEY = "trackside-theme";
-const NAMES = ["ink", "muted", "line", "surface", "received", "clean", "forecast", "band", "anomaly", "warning"] as const;
+const NAMES = [
+  "ink",
+  "muted",
+  "line",
+  "surface",
+  "received",
+  "clean",
+  "forecast",
+  "band",
+  "anomaly",
+  "warning",
+] as const;
 export type Palette = Record<(typeof NAMES)[number], string>;
 
 let cached: Palette | null = null;

@@ -16,7 +16,7 @@ export interface Reading {
 /** Reads the chart at a time; `reach` is how far (ms) an anomaly pulls the cursor. */
 export function read(points: ChartPoints, t: number, reach: number): Reading | null {
   const newest = points.clean.last();
-  if (newest !== undefined && t > newest.t + reach && points.forecast !== null) return readForecast(points, t);
+  if (newest !== undefined && t > newest.t + reach && points.forecast != null) return readForecast(points, t);
   const near = points.anomalies(t - reach, t + reach).sort((a, b) => Math.abs(a.t - t) - Math.abs(b.t - t))[0];
   const clean = near === undefined ? points.clean.nearest(t) : points.clean.nearest(near.t);
   if (clean === undefined) return null;
@@ -67,7 +67,7 @@ export class Tooltip {
     if (!withWords) return;
     this.element.replaceChildren(
       h("div", { class: "tooltip-time" }, moment(reading.t)),
-      reading.anomaly && h("div", { class: "tooltip-anomaly" }, "◆ anomaly") || "",
+      (reading.anomaly && h("div", { class: "tooltip-anomaly" }, "◆ anomaly")) || "",
       h("dl", {}, ...reading.rows.flatMap(([name, said]) => [h("dt", {}, name), h("dd", {}, said)])),
       reading.reason !== null ? h("p", {}, reading.reason) : "",
     );

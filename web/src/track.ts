@@ -111,7 +111,7 @@ export class ChartPoints {
         reason: scores.reason?.[String(i)] ?? null,
       }),
     );
-    if (points.forecast !== null && points.forecast.t.length > 0) this.forecast = points.forecast;
+    if (points.forecast != null && points.forecast.t.length > 0) this.forecast = points.forecast;
   }
 
   get size(): number {
@@ -160,7 +160,12 @@ export class ChartPoints {
   }
 
   /** Value range that shows what is typical; doubtful values widen it only as far as the typical ones stay readable. */
-  range(from: number, to: number, all: boolean, layers: { received: boolean; band: boolean; forecast: boolean }): [number, number] {
+  range(
+    from: number,
+    to: number,
+    all: boolean,
+    layers: { received: boolean; band: boolean; forecast: boolean },
+  ): [number, number] {
     const core = new Extent();
     const rest = new Extent();
     for (const p of this.clean.within(from, to)) (p.q & (OUT_OF_RANGE | SPIKE) ? rest : core).add(p.v);

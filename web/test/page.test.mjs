@@ -12,13 +12,16 @@ import { after, before, test as always } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-const BROWSER = process.env.TRACKSIDE_CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const BROWSER =
+  process.env.TRACKSIDE_CHROMIUM ??
+  ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 const SHOTS = process.env.TRACKSIDE_SHOTS;
 const HOSTILE = process.env.TRACKSIDE_HOSTILE ?? "<img src=x onerror=alert(1)>";
 const REAL = process.env.TRACKSIDE_URL;
 const WAIT = { timeout: 30_000 };
 // Without a browser the tests are skipped by name; CI has one.
-const skip = BROWSER === undefined && !process.env.CI && "no Chromium found; install it or name it in TRACKSIDE_CHROMIUM";
+const skip =
+  BROWSER === undefined && !process.env.CI && "no Chromium found; install it or name it in TRACKSIDE_CHROMIUM";
 const test = (name, ...rest) => always(name, { ...rest.slice(0, -1)[0], ...(skip && { skip }) }, rest.at(-1));
 
 let mock;
@@ -38,7 +41,9 @@ after(async () => {
 });
 
 function startMock() {
-  mock = spawn(process.execPath, [fileURLToPath(new URL("../mock/server.mjs", import.meta.url))], { stdio: ["ignore", "pipe", "inherit"] });
+  mock = spawn(process.execPath, [fileURLToPath(new URL("../mock/server.mjs", import.meta.url))], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   return new Promise((ready, failed) => {
     mock.stdout.once("data", (line) => ready(JSON.parse(line).url));
     mock.once("exit", (code) => failed(new Error(`the mock server ended with ${code}`)));
@@ -47,7 +52,11 @@ function startMock() {
 
 /** A page that is signed in and live; `faults` collects errors and policy violations. */
 async function open({ width = 1440, height = 900, colorScheme = "light", path = "" } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, deviceScaleFactor: width < 500 ? 2 : 1 });
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme,
+    deviceScaleFactor: width < 500 ? 2 : 1,
+  });
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
@@ -62,7 +71,12 @@ async function open({ width = 1440, height = 900, colorScheme = "light", path = 
   return { page, faults, close: () => context.close() };
 }
 
-const charted = (page) => page.waitForFunction(() => [...document.querySelectorAll(".chart")].some((c) => Number(c.dataset.points) > 10), null, WAIT);
+const charted = (page) =>
+  page.waitForFunction(
+    () => [...document.querySelectorAll(".chart")].some((c) => Number(c.dataset.points) > 10),
+    null,
+    WAIT,
+  );
 
 /** Waits until every canvas holds a picture: many painted pixels in many colours, not axes alone. */
 const painted = (page) =>
@@ -98,7 +112,11 @@ test("anomalies are marked, listed, and read by keyboard", async () => {
   const { page, close } = await open();
   await page.waitForSelector("#anomalies .event", WAIT);
   await page.locator("#anomalies .event").first().click(); // opens its chart around that time
-  await page.waitForFunction(() => [...document.querySelectorAll(".chart")].some((c) => Number(c.dataset.anomalies) > 0), null, WAIT);
+  await page.waitForFunction(
+    () => [...document.querySelectorAll(".chart")].some((c) => Number(c.dataset.anomalies) > 0),
+    null,
+    WAIT,
+  );
   const chart = page.locator('.chart:not([data-anomalies="0"])').first();
   assert.match(await chart.locator(".badge.anomaly").innerText(), /\d+ anomal/);
   await chart.locator(".plot").focus();
@@ -112,11 +130,19 @@ test("every sum is shown and balances", async () => {
   const { page, close } = await open();
   await page.waitForSelector('[data-sum="ingest"]', WAIT);
   // a running pipeline is seen between two commits at worst: one of the next statuses must balance throughout
-  await page.waitForFunction(() => [...document.querySelectorAll("[data-sum]")].every((sum) => sum.dataset.balanced === "true"), null, WAIT);
-  const sums = await page.locator("[data-sum]").evaluateAll((all) => all.map((sum) => sum.querySelector(".formula").textContent.replace(/\s+/g, " ").trim()));
+  await page.waitForFunction(
+    () => [...document.querySelectorAll("[data-sum]")].every((sum) => sum.dataset.balanced === "true"),
+    null,
+    WAIT,
+  );
+  const sums = await page
+    .locator("[data-sum]")
+    .evaluateAll((all) => all.map((sum) => sum.querySelector(".formula").textContent.replace(/\s+/g, " ").trim()));
   assert.ok(sums.length >= 2);
   for (const formula of sums) {
-    const [left, right] = formula.split("=").map((side) => [...side.matchAll(/[\d,]+/g)].reduce((n, [figure]) => n + Number(figure.replaceAll(",", "")), 0));
+    const [left, right] = formula
+      .split("=")
+      .map((side) => [...side.matchAll(/[\d,]+/g)].reduce((n, [figure]) => n + Number(figure.replaceAll(",", "")), 0));
     assert.equal(left, right, formula);
   }
   await close();
@@ -129,7 +155,11 @@ test("a hostile device name is text", async () => {
   await row.waitFor(WAIT);
   assert.ok((await row.innerText()).includes(HOSTILE), await row.innerText());
   if ((await row.getAttribute("aria-pressed")) === "false") await row.click();
-  await page.waitForFunction((name) => [...document.querySelectorAll(".chart h3")].some((title) => title.textContent.includes(name)), HOSTILE, WAIT);
+  await page.waitForFunction(
+    (name) => [...document.querySelectorAll(".chart h3")].some((title) => title.textContent.includes(name)),
+    HOSTILE,
+    WAIT,
+  );
   assert.equal(await page.locator("img").count(), 0);
   assert.deepEqual(faults, []);
   await close();
@@ -167,7 +197,11 @@ test("without a token the page says how to get one", async () => {
 });
 
 test("the page fits wide and narrow screens, light and dark", async () => {
-  for (const [width, height] of [[1440, 900], [390, 844], [360, 740]]) {
+  for (const [width, height] of [
+    [1440, 900],
+    [390, 844],
+    [360, 740],
+  ]) {
     for (const colorScheme of ["light", "dark"]) {
       const { page, close } = await open({ width, height, colorScheme });
       await charted(page);
@@ -187,16 +221,20 @@ test("the page fits wide and narrow screens, light and dark", async () => {
   }
 });
 
-test("a lost connection is said, the data stay, and it comes back", { skip: REAL !== undefined && "needs the mock" }, async () => {
-  const { page, close } = await open();
-  await charted(page);
-  await fetch(new URL("/mock/away?ms=2500", address));
-  await page.getByRole("alert").waitFor(WAIT);
-  assert.ok((await page.locator(".chart").count()) > 0);
-  await page.waitForSelector('.link[data-link="live"]', WAIT);
-  await page.getByRole("alert").waitFor({ state: "hidden" });
-  await close();
-});
+test(
+  "a lost connection is said, the data stay, and it comes back",
+  { skip: REAL !== undefined && "needs the mock" },
+  async () => {
+    const { page, close } = await open();
+    await charted(page);
+    await fetch(new URL("/mock/away?ms=2500", address));
+    await page.getByRole("alert").waitFor(WAIT);
+    assert.ok((await page.locator(".chart").count()) > 0);
+    await page.waitForSelector('.link[data-link="live"]', WAIT);
+    await page.getByRole("alert").waitFor({ state: "hidden" });
+    await close();
+  },
+);
 
 test("an empty pipeline says what to do next", { skip: REAL !== undefined && "needs the mock" }, async () => {
   await fetch(new URL("/mock/scene?name=empty", address));

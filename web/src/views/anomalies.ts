@@ -7,8 +7,16 @@ import { ago, count, moment, score, value } from "../format";
 export class Anomalies {
   private readonly total = h("span", { class: "tally" });
   private readonly list = h("ol", { class: "events" });
-  private readonly rows = keyed<Anomaly>(this.list, (a) => `${a.model} ${a.series} ${a.field} ${a.at}`, (a) => this.row(a));
-  private readonly empty = h("p", { class: "hint" }, "No anomalies so far. A model says one when it has learned what is usual for a series.");
+  private readonly rows = keyed<Anomaly>(
+    this.list,
+    (a) => `${a.model} ${a.series} ${a.field} ${a.at}`,
+    (a) => this.row(a),
+  );
+  private readonly empty = h(
+    "p",
+    { class: "hint" },
+    "No anomalies so far. A model says one when it has learned what is usual for a series.",
+  );
   readonly element = h(
     "section",
     { class: "panel", id: "anomalies", "aria-label": "Anomalies" },
@@ -47,6 +55,6 @@ export class Anomalies {
 }
 
 function facts(a: Anomaly): string {
-  const said = a.score === null ? "" : ` · score ${score(a.score)}`;
+  const said = a.score == null ? "" : ` · score ${score(a.score)}`;
   return `${a.field} ${value(a.value)}${said} · ${a.model}`;
 }

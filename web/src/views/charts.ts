@@ -33,12 +33,28 @@ export class Charts {
     this.element = h(
       "section",
       { class: "panel charts", id: "charts", "aria-label": "Charts", tabindex: -1 },
-      h("header", {}, h("h2", {}, "Charts"), h("div", { class: "tools" }, this.fieldBox, h("label", { class: "choice" }, "Window", this.window), this.pause, this.reset)),
+      h(
+        "header",
+        {},
+        h("h2", {}, "Charts"),
+        h(
+          "div",
+          { class: "tools" },
+          this.fieldBox,
+          h("label", { class: "choice" }, "Window", this.window),
+          this.pause,
+          this.reset,
+        ),
+      ),
       h("div", { class: "legend", role: "group", "aria-label": "Legend and layers" }, ...this.legend()),
       empty,
       this.missing,
       this.grid,
-      h("p", { class: "hint keys" }, "Drag over a chart to zoom, double-click to follow again. With the keyboard: arrow keys read values, Shift + arrow keys jump between anomalies, + and − zoom, Esc resets."),
+      h(
+        "p",
+        { class: "hint keys" },
+        "Drag over a chart to zoom, double-click to follow again. With the keyboard: arrow keys read values, Shift + arrow keys jump between anomalies, + and − zoom, Esc resets.",
+      ),
     );
     this.field.addEventListener("change", () => selection.setField(this.field.value));
     this.window.addEventListener("change", () => selection.setWindow(this.window.value));
@@ -55,7 +71,8 @@ export class Charts {
     if (field === null) return;
     const byKey = new Map(list.map((series) => [keyOf(series), series]));
     for (const [key, chart] of this.charts) {
-      const kept = this.selection.has(key) && chart.field === field && (byKey.get(key)?.id ?? chart.series.id) === chart.series.id;
+      const kept =
+        this.selection.has(key) && chart.field === field && (byKey.get(key)?.id ?? chart.series.id) === chart.series.id;
       if (!kept) this.close(key, chart);
     }
     const unknown: string[] = [];
@@ -68,9 +85,17 @@ export class Charts {
     });
     const none = list.length > 0 && this.selection.chosen && this.selection.charts.length === 0;
     show(this.missing, unknown.length > 0 || none);
-    text(this.missing, none ? "No chart is open. Press a series in the list to open one." : `Not seen yet: ${unknown.join(", ")}. ${unknown.length === 1 ? "It opens" : "They open"} with the first event.`);
+    text(
+      this.missing,
+      none
+        ? "No chart is open. Press a series in the list to open one."
+        : `Not seen yet: ${unknown.join(", ")}. ${unknown.length === 1 ? "It opens" : "They open"} with the first event.`,
+    );
     attribute(this.grid, "data-count", String(this.charts.size));
-    this.watch([...this.charts.values()].map((chart) => chart.series.id), field);
+    this.watch(
+      [...this.charts.values()].map((chart) => chart.series.id),
+      field,
+    );
   }
 
   /** How the charts are shown has changed, not which. */
@@ -140,7 +165,12 @@ export class Charts {
   /** Each entry shows a mark as it is drawn; those of a layer are switches. */
   private legend(): HTMLElement[] {
     const layer = (name: Layer, words: string, title: string): HTMLElement => {
-      const button = h("button", { type: "button", class: `key key-${name}`, title }, h("i", { class: "swatch", "aria-hidden": "true" }), words);
+      const button = h(
+        "button",
+        { type: "button", class: `key key-${name}`, title },
+        h("i", { class: "swatch", "aria-hidden": "true" }),
+        words,
+      );
       const describe = (): void => attribute(button, "aria-pressed", String(this.selection.display.layers[name]));
       button.addEventListener("click", () => {
         this.selection.setLayer(name, !this.selection.display.layers[name]);
@@ -166,6 +196,9 @@ export class Charts {
 }
 
 function windowChoice(): HTMLSelectElement {
-  return h("select", { "aria-label": "Time window" }, ...WINDOWS.map(([key, words]) => h("option", { value: key }, words)));
+  return h(
+    "select",
+    { "aria-label": "Time window" },
+    ...WINDOWS.map(([key, words]) => h("option", { value: key }, words)),
+  );
 }
-

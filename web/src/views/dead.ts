@@ -10,7 +10,11 @@ export class DeadLetters {
   private readonly total = h("span", { class: "tally" });
   private readonly list = h("ol", { class: "letters" });
   private readonly rows = keyed<DeadLetter>(this.list, keyOf, letterRow);
-  private readonly empty = h("p", { class: "hint" }, "No dead letters: everything that came in could be read, cleaned and scored. What cannot is kept here with its original bytes.");
+  private readonly empty = h(
+    "p",
+    { class: "hint" },
+    "No dead letters: everything that came in could be read, cleaned and scored. What cannot is kept here with its original bytes.",
+  );
   private letters: DeadLetter[] = [];
   readonly element = h(
     "section",
@@ -43,7 +47,8 @@ export class DeadLetters {
   }
 }
 
-const keyOf = (l: DeadLetter): string => [l.at, l.stage, l.component, l.reason, l.row, l.payload_hex ?? l.payload].join("\u0000");
+const keyOf = (l: DeadLetter): string =>
+  [l.at, l.stage, l.component, l.reason, l.row, l.payload_hex ?? l.payload].join("\u0000");
 
 function letterRow(letter: DeadLetter) {
   const when = h("time", { title: moment(letter.at), datetime: new Date(letter.at).toISOString() });
@@ -69,16 +74,20 @@ function letterRow(letter: DeadLetter) {
 
 function body(letter: DeadLetter): HTMLElement[] {
   const parts: HTMLElement[] = [];
-  if (letter.time !== null) parts.push(h("p", { class: "hint" }, `Event time ${moment(letter.time)}`));
-  if (letter.row !== null) parts.push(h("h4", {}, "Row"), h("pre", {}, letter.row));
-  if (letter.payload !== null || letter.payload_hex !== null) parts.push(...payload(letter));
-  if (letter.detail !== null) parts.push(h("h4", {}, letter.detail.includes("\n") ? "Traceback" : "Detail"), h("pre", { class: "traceback" }, letter.detail));
+  if (letter.time != null) parts.push(h("p", { class: "hint" }, `Event time ${moment(letter.time)}`));
+  if (letter.row != null) parts.push(h("h4", {}, "Row"), h("pre", {}, letter.row));
+  if (letter.payload != null || letter.payload_hex != null) parts.push(...payload(letter));
+  if (letter.detail != null)
+    parts.push(
+      h("h4", {}, letter.detail.includes("\n") ? "Traceback" : "Detail"),
+      h("pre", { class: "traceback" }, letter.detail),
+    );
   return parts.length > 0 ? parts : [h("p", { class: "hint" }, "Nothing more is known about it.")];
 }
 
 function payload(letter: DeadLetter): HTMLElement[] {
   const pre = h("pre", { class: "payload" }, letter.payload ?? hexLines(letter.payload_hex ?? ""));
-  const both = letter.payload !== null && letter.payload_hex !== null;
+  const both = letter.payload != null && letter.payload_hex != null;
   const toggle = h("button", { type: "button", class: "small", "aria-pressed": "false", hidden: !both }, "hex");
   toggle.addEventListener("click", () => {
     const hex = toggle.getAttribute("aria-pressed") !== "true";

@@ -8,19 +8,33 @@ import type { Link } from "../live";
 import { setTheme, theme, type Theme } from "../palette";
 
 const LEVEL_ICON: Record<Level, IconName> = { good: "finished", quiet: "waiting", attention: "warning", bad: "failed" };
-const LINK_WORDS: Record<Link["state"], string> = { connecting: "connecting", live: "live", lost: "connection lost", locked: "locked" };
+const LINK_WORDS: Record<Link["state"], string> = {
+  connecting: "connecting",
+  live: "live",
+  lost: "connection lost",
+  locked: "locked",
+};
 
 export class Header {
   private readonly name = h("span", { class: "pipeline-name" }, "…");
   private readonly link = h("span", { class: "link", "data-link": "connecting" }, "connecting");
   private readonly durabilityWords = h("span", {}, "");
-  private readonly durability = h("span", { class: "fact durability", hidden: true, title: "What an acknowledgement promises" }, icon("disk"), this.durabilityWords);
+  private readonly durability = h(
+    "span",
+    { class: "fact durability", hidden: true, title: "What an acknowledgement promises" },
+    icon("disk"),
+    this.durabilityWords,
+  );
   private readonly uptime = h("span", { class: "fact uptime" });
   readonly element = h(
     "header",
     { class: "top" },
     h("div", { class: "brand" }, mark(), h("span", { class: "wordmark" }, "Trackside"), this.name),
-    h("nav", { "aria-label": "Sections" }, ...["Charts", "Pipeline", "Anomalies", "Dead letters", "Models", "Tables"].map(jump)),
+    h(
+      "nav",
+      { "aria-label": "Sections" },
+      ...["Charts", "Pipeline", "Anomalies", "Dead letters", "Models", "Tables"].map(jump),
+    ),
     h("div", { class: "facts" }, this.link, this.durability, this.uptime, themeButton()),
   );
 

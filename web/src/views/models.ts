@@ -4,7 +4,12 @@ import type { Model } from "../api";
 import { attribute, h, icon, keyed, setIcon, show, text, type IconName } from "../dom";
 import { count } from "../format";
 
-const STATE_ICON: Record<Model["state"], IconName> = { running: "running", learning: "learning", restarting: "warning", failed: "failed" };
+const STATE_ICON: Record<Model["state"], IconName> = {
+  running: "running",
+  learning: "learning",
+  restarting: "warning",
+  failed: "failed",
+};
 const MODE_WORDS: Record<string, string> = { process: "in a worker process", in_process: "inside the engine" };
 
 export class Models {
@@ -42,7 +47,13 @@ function modelRow(first: Model) {
   const element = h(
     "li",
     { "data-model": first.name },
-    h("div", { class: "model-head" }, h("strong", {}, first.name), use, h("span", { class: "stage-state" }, sign, words)),
+    h(
+      "div",
+      { class: "model-head" },
+      h("strong", {}, first.name),
+      use,
+      h("span", { class: "stage-state" }, sign, words),
+    ),
     facts,
     learning,
     skipped,
@@ -54,8 +65,8 @@ function modelRow(first: Model) {
     text(words, model.state);
     text(use, model.use);
     text(facts, factsOf(model));
-    show(learning, model.learning !== null);
-    if (model.learning !== null) {
+    show(learning, model.learning != null);
+    if (model.learning != null) {
       const { seen, needed } = model.learning;
       bar.max = Math.max(1, needed);
       bar.value = Math.min(seen, needed);
@@ -64,7 +75,7 @@ function modelRow(first: Model) {
     }
     show(skipped, model.skipped > 0);
     text(skipped, `${count(model.skipped)} rows skipped: the model fell behind its backlog`);
-    show(trouble, model.last_error !== null);
+    show(trouble, model.last_error != null);
     text(error, model.last_error ?? "");
   };
   return { element, update };
@@ -74,7 +85,7 @@ function factsOf(model: Model): string {
   return [
     `version ${model.version}`,
     MODE_WORDS[model.mode] ?? model.mode,
-    model.pid === null ? null : `pid ${model.pid}`,
+    model.pid == null ? null : `pid ${model.pid}`,
     model.restarts === 1 ? "1 restart" : `${count(model.restarts)} restarts`,
   ]
     .filter((part) => part !== null)

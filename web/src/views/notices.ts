@@ -16,9 +16,17 @@ export class Locked {
       { class: "locked", hidden: true, "aria-label": "A token is needed" },
       icon("lock"),
       h("h1", {}, "This page needs its token"),
-      h("p", {}, "Whoever can read the data directory may look in. On the machine where the pipeline runs, ask for the one-time address and open it in this browser:"),
+      h(
+        "p",
+        {},
+        "Whoever can read the data directory may look in. On the machine where the pipeline runs, ask for the one-time address and open it in this browser:",
+      ),
       copyable("trackside token", "the command"),
-      h("p", { class: "hint" }, "It prints an address that ends in ?token=…; after it was opened once, this browser stays signed in."),
+      h(
+        "p",
+        { class: "hint" },
+        "It prints an address that ends in ?token=…; after it was opened once, this browser stays signed in.",
+      ),
       again,
     );
   }
@@ -45,7 +53,10 @@ export class LostBanner {
   private tick(): void {
     if (this.link.state !== "lost") return;
     const seconds = Math.max(0, Math.ceil((this.link.retryAt - Date.now()) / 1000));
-    text(this.words, `Connection lost (${this.link.reason}). What you see is the last that came; ${seconds === 0 ? "trying again …" : `next try in ${seconds} s.`}`);
+    text(
+      this.words,
+      `Connection lost (${this.link.reason}). What you see is the last that came; ${seconds === 0 ? "trying again …" : `next try in ${seconds} s.`}`,
+    );
   }
 }
 
@@ -55,7 +66,13 @@ export class FirstSteps {
   private readonly line = copyable("", "the command");
   private readonly token = copyable("export TRACKSIDE_TOKEN=…   # printed by: trackside token", "the command");
   private readonly curl = h("div", {}, this.token, this.line);
-  readonly element = h("div", { class: "first-steps", hidden: true }, h("h3", {}, "Waiting for the first event"), this.lead, this.curl);
+  readonly element = h(
+    "div",
+    { class: "first-steps", hidden: true },
+    h("h3", {}, "Waiting for the first event"),
+    this.lead,
+    this.curl,
+  );
 
   update(status: Status | null, list: SeriesList | null): void {
     const empty = list !== null && list.total === 0;
@@ -73,7 +90,8 @@ export class FirstSteps {
 function leadWords(http: boolean, others: string[]): string {
   const also = others.length > 0 ? ` Also listening: ${others.join(", ")}.` : "";
   if (http) return `Send one from a terminal; its chart opens here by itself.${also}`;
-  if (others.length > 0) return `The pipeline listens to ${others.join(", ")}; the first event opens its chart here by itself.`;
+  if (others.length > 0)
+    return `The pipeline listens to ${others.join(", ")}; the first event opens its chart here by itself.`;
   return 'This pipeline has no source. Add one to the pipeline file, for instance [[source]] with type = "http", and start it again.';
 }
 

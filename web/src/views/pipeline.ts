@@ -40,7 +40,12 @@ export class Pipeline {
   readonly element = h(
     "section",
     { class: "panel", id: "pipeline", "aria-label": "Pipeline" },
-    h("header", {}, h("h2", {}, "Pipeline"), h("p", { class: "hint" }, "Lag is the number of rows a stage is behind its input.")),
+    h(
+      "header",
+      {},
+      h("h2", {}, "Pipeline"),
+      h("p", { class: "hint" }, "Lag is the number of rows a stage is behind its input."),
+    ),
     this.flow,
   );
 
@@ -72,7 +77,12 @@ export class Pipeline {
 
   private stageColumn(title: string): (stages: Stage[]) => void {
     const stations = h("div", { class: "stations" });
-    const element = h("div", { class: "flow-column", role: "group", "aria-label": title }, h("h3", {}, title), stations);
+    const element = h(
+      "div",
+      { class: "flow-column", role: "group", "aria-label": title },
+      h("h3", {}, title),
+      stations,
+    );
     this.columns.push({ element, stations, moving: false });
     this.flow.append(element);
     return keyed<Stage>(stations, (stage) => `${stage.component} ${stage.name}`, stageCard);
@@ -80,7 +90,14 @@ export class Pipeline {
 
   private topicColumn(name: string): HTMLElement {
     const rows = h("b", {}, "0");
-    const station = h("div", { class: "topic", title: `Topic “${name}” of the log` }, h("span", { class: "topic-dot" }), h("code", {}, name), rows, h("small", {}, "rows"));
+    const station = h(
+      "div",
+      { class: "topic", title: `Topic “${name}” of the log` },
+      h("span", { class: "topic-dot" }),
+      h("code", {}, name),
+      rows,
+      h("small", {}, "rows"),
+    );
     const stations = h("div", { class: "stations" }, station);
     const element = h("div", { class: "flow-column flow-topic" }, stations);
     this.columns.push({ element, stations, moving: false });
@@ -96,11 +113,15 @@ export class Pipeline {
     if (!upright) {
       shown.forEach((column, i) => {
         const before = shown[i - 1];
-        if (before !== undefined) paths.push(...tracks(ends(before, box), ends(column, box), before.moving || column.moving));
+        if (before !== undefined)
+          paths.push(...tracks(ends(before, box), ends(column, box), before.moving || column.moving));
       });
       paths.push(...this.bypass(box));
     }
-    const strokes = [...paths.map(({ d }) => [d, "rail"]), ...paths.filter((p) => p.moving).map(({ d }) => [d, "moving"])];
+    const strokes = [
+      ...paths.map(({ d }) => [d, "rail"]),
+      ...paths.filter((p) => p.moving).map(({ d }) => [d, "moving"]),
+    ];
     const drawn = [...this.lines.children];
     strokes.forEach(([d = "", kind = ""], i) => {
       const path = drawn[i] ?? this.lines.appendChild(s("path"));
@@ -141,7 +162,12 @@ interface End {
 function ends(column: Column, box: DOMRect): End[] {
   return [...column.stations.children].map((card) => {
     const c = card.getBoundingClientRect();
-    return { left: c.left - box.left, right: c.right - box.left, y: c.top - box.top + c.height / 2, bottom: c.bottom - box.top };
+    return {
+      left: c.left - box.left,
+      right: c.right - box.left,
+      y: c.top - box.top + c.height / 2,
+      bottom: c.bottom - box.top,
+    };
   });
 }
 
@@ -149,7 +175,8 @@ function ends(column: Column, box: DOMRect): End[] {
 function tracks(from: End[], to: End[], moving: boolean): { d: string; moving: boolean }[] {
   if (from.length === 0 || to.length === 0) return [];
   const join = junction(from, to);
-  const curve = (x0: number, y0: number, x1: number, y1: number): string => `M${x0} ${y0} C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1} ${x1} ${y1}`;
+  const curve = (x0: number, y0: number, x1: number, y1: number): string =>
+    `M${x0} ${y0} C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1} ${x1} ${y1}`;
   const direct = from.length === 1 || to.length === 1;
   const drawn = direct
     ? from.flatMap((a) => to.map((b) => curve(a.right, a.y, b.left, b.y)))
@@ -159,7 +186,12 @@ function tracks(from: End[], to: End[], moving: boolean): { d: string; moving: b
 
 function junction(from: End[], to: End[]): { x: number; y: number } {
   const x = ((from[0]?.right ?? 0) + (to[0]?.left ?? 0)) / 2;
-  const y = to.length === 1 ? (to[0]?.y ?? 0) : from.length === 1 ? (from[0]?.y ?? 0) : to.reduce((sum, end) => sum + end.y, 0) / to.length;
+  const y =
+    to.length === 1
+      ? (to[0]?.y ?? 0)
+      : from.length === 1
+        ? (from[0]?.y ?? 0)
+        : to.reduce((sum, end) => sum + end.y, 0) / to.length;
   return { x, y };
 }
 
@@ -190,7 +222,7 @@ function stageCard(first: Stage) {
     text(facts.latency.value, latencies(stage.latency_ms_p50, stage.latency_ms_p99));
     text(detail, stage.detail ?? "");
     attribute(detail, "title", stage.detail);
-    show(detail, stage.detail !== null && stage.detail !== "");
+    show(detail, stage.detail != null && stage.detail !== "");
   };
   return { element, update };
 }

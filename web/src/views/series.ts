@@ -22,7 +22,13 @@ interface Seen {
 
 export class SeriesPanel {
   private readonly seen = new Map<string, Seen>();
-  private readonly search = h("input", { type: "search", placeholder: "Search series", "aria-label": "Search series", autocomplete: "off", spellcheck: "false" });
+  private readonly search = h("input", {
+    type: "search",
+    placeholder: "Search series",
+    "aria-label": "Search series",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
   private readonly list = h("ul", { class: "series-list" });
   private readonly rows = keyed<Series>(this.list, keyOf, (series) => this.row(series));
   private readonly more = h("p", { class: "hint" });
@@ -56,7 +62,10 @@ export class SeriesPanel {
     this.rows(hits.slice(0, ROWS_MAX));
     text(this.total, count(this.found));
     const hidden = this.found - Math.min(hits.length, ROWS_MAX);
-    show(this.more, this.latest.length === 0 || hits.length === 0 || (words.length === 0 && hidden > 0) || hits.length > ROWS_MAX);
+    show(
+      this.more,
+      this.latest.length === 0 || hits.length === 0 || (words.length === 0 && hidden > 0) || hits.length > ROWS_MAX,
+    );
     text(this.more, this.moreWords(hits.length, hidden));
   }
 
@@ -72,7 +81,12 @@ export class SeriesPanel {
     const newest = series.last[this.selection.field ?? ""];
     const before = this.seen.get(key);
     if (before === undefined) {
-      this.seen.set(key, { rows: series.rows, lastSeen: series.last_seen, interval: 0, values: typeof newest === "number" ? [newest] : [] });
+      this.seen.set(key, {
+        rows: series.rows,
+        lastSeen: series.last_seen,
+        interval: 0,
+        values: typeof newest === "number" ? [newest] : [],
+      });
       return;
     }
     if (series.rows === before.rows) return;
@@ -94,7 +108,11 @@ export class SeriesPanel {
     const anomalyCount = h("span");
     const anomalies = h("span", { class: "badge anomaly" }, icon("anomaly", "anomalies"), anomalyCount);
     const line = s("polyline", { class: "spark-line" });
-    const spark = s("svg", { class: "spark", viewBox: "0 0 72 20", preserveAspectRatio: "none", "aria-hidden": "true" }, line);
+    const spark = s(
+      "svg",
+      { class: "spark", viewBox: "0 0 72 20", preserveAspectRatio: "none", "aria-hidden": "true" },
+      line,
+    );
     const button = h(
       "button",
       { type: "button", class: "series-row" },
@@ -104,17 +122,28 @@ export class SeriesPanel {
       h("span", { class: "series-notes" }, seenAt, simulated, learning, anomalies),
       spark,
     );
-    button.addEventListener("click", () => (this.selection.has(key) ? this.selection.remove(key) : this.selection.add(key)));
+    button.addEventListener("click", () =>
+      this.selection.has(key) ? this.selection.remove(key) : this.selection.add(key),
+    );
     const update = (series: Series): void => {
       const on = this.selection.has(key);
       attribute(button, "aria-pressed", String(on));
-      attribute(button, "title", on ? "Close its chart" : this.selection.full ? `Open its chart; the oldest of ${CHARTS_MAX} closes` : "Open its chart");
+      attribute(
+        button,
+        "title",
+        on
+          ? "Close its chart"
+          : this.selection.full
+            ? `Open its chart; the oldest of ${CHARTS_MAX} closes`
+            : "Open its chart",
+      );
       text(label, series.label);
       text(newest, value(series.last[this.selection.field ?? ""]));
       this.describeAge(seenAt, series);
       show(simulated, series.simulated);
-      show(learning, series.learning !== null);
-      if (series.learning !== null) text(learning, `learning ${count(series.learning.seen)} of ${count(series.learning.needed)} rows`);
+      show(learning, series.learning != null);
+      if (series.learning != null)
+        text(learning, `learning ${count(series.learning.seen)} of ${count(series.learning.needed)} rows`);
       show(anomalies, series.anomalies > 0);
       text(anomalyCount, count(series.anomalies));
       attribute(line, "points", sparkPoints(this.seen.get(key)?.values ?? []));
@@ -129,7 +158,13 @@ export class SeriesPanel {
     const stale = age > limit;
     text(element, `${stale ? "stale: " : ""}${ago(series.last_seen)}`);
     attribute(element, "data-stale", stale ? "true" : null);
-    attribute(element, "title", interval > 0 ? `Usually every ${duration(Math.max(1, interval / 1000))}; stale after ${duration(limit / 1000)}` : null);
+    attribute(
+      element,
+      "title",
+      interval > 0
+        ? `Usually every ${duration(Math.max(1, interval / 1000))}; stale after ${duration(limit / 1000)}`
+        : null,
+    );
   }
 }
 
@@ -138,5 +173,7 @@ function sparkPoints(values: number[]): string {
   const low = Math.min(...values);
   const span = Math.max(...values) - low;
   const step = 72 / (values.length - 1);
-  return values.map((v, i) => `${(i * step).toFixed(1)},${(span === 0 ? 10 : 18 - ((v - low) / span) * 16).toFixed(1)}`).join(" ");
+  return values
+    .map((v, i) => `${(i * step).toFixed(1)},${(span === 0 ? 10 : 18 - ((v - low) / span) * 16).toFixed(1)}`)
+    .join(" ");
 }

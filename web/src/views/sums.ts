@@ -23,7 +23,16 @@ export class Sums {
   readonly element = h(
     "section",
     { class: "panel sums-panel", "aria-label": "Sums" },
-    h("header", {}, h("h2", {}, "Sums"), h("p", { class: "hint" }, "Nothing vanishes: what went in equals what came out, over the life of the data directory.")),
+    h(
+      "header",
+      {},
+      h("h2", {}, "Sums"),
+      h(
+        "p",
+        { class: "hint" },
+        "Nothing vanishes: what went in equals what came out, over the life of the data directory.",
+      ),
+    ),
     this.list,
   );
 
@@ -34,12 +43,15 @@ export class Sums {
 
 export function sumsOf(status: Status): Sum[] {
   const { ingest, clean, models } = status.sums;
-  const by = Object.entries(clean.filtered_by).filter(([, n]) => n > 0);
+  const by = Object.entries(clean.filtered_by ?? {}).filter(([, n]) => n > 0);
   return [
     {
       name: "ingest",
       left: [{ name: "taken", n: ingest.taken }, ...retried(ingest.retried)],
-      right: [{ name: "received", n: ingest.received }, { name: "dead", n: ingest.dead }],
+      right: [
+        { name: "received", n: ingest.received },
+        { name: "dead", n: ingest.dead },
+      ],
       balanced: ingest.balanced,
       note: status.refused > 0 ? `refused and not counted: ${count(status.refused)}` : "",
     },
@@ -77,7 +89,14 @@ function sumRow(first: Sum) {
   const verdict = h("span", { class: "sum-verdict" });
   const formula = h("span", { class: "formula" });
   const note = h("span", { class: "sum-note" });
-  const element = h("li", { "data-sum": first.name }, h("span", { class: "sum-name" }, first.name), formula, h("span", { class: "sum-result" }, sign, verdict), note);
+  const element = h(
+    "li",
+    { "data-sum": first.name },
+    h("span", { class: "sum-name" }, first.name),
+    formula,
+    h("span", { class: "sum-result" }, sign, verdict),
+    note,
+  );
   let written = "";
   const update = (sum: Sum): void => {
     attribute(element, "data-balanced", String(sum.balanced));

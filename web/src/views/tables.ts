@@ -7,12 +7,21 @@ import { bytes, count } from "../format";
 export class Tables {
   private readonly list = h("ul", { class: "tables" });
   private readonly rows = keyed<Table>(this.list, (table) => `${table.topic} ${table.path}`, tableRow);
-  private readonly empty = h("p", { class: "hint" }, "No table yet. A parquet sink writes its first file after some seconds; if there is none, add it to the pipeline file:");
+  private readonly empty = h(
+    "p",
+    { class: "hint" },
+    "No table yet. A parquet sink writes its first file after some seconds; if there is none, add it to the pipeline file:",
+  );
   private readonly example = h("pre", {}, '[[sink]]\ntype = "parquet"\ntopic = "clean"');
   readonly element = h(
     "section",
     { class: "panel", id: "tables", "aria-label": "Tables" },
-    h("header", {}, h("h2", {}, "Tables"), h("p", { class: "hint" }, "Parquet by day; readable while the pipeline runs.")),
+    h(
+      "header",
+      {},
+      h("h2", {}, "Tables"),
+      h("p", { class: "hint" }, "Parquet by day; readable while the pipeline runs."),
+    ),
     this.empty,
     this.example,
     this.list,
@@ -31,7 +40,10 @@ function tableRow(first: Table) {
   const query = copyable(duckdb(first.path), `the DuckDB query for ${first.topic}`);
   const element = h("li", {}, h("div", { class: "model-head" }, h("strong", {}, first.topic), facts), path, query);
   const update = (table: Table): void => {
-    text(facts, `${count(table.rows)} rows · ${count(table.files)} ${table.files === 1 ? "file" : "files"} · ${bytes(table.bytes)}`);
+    text(
+      facts,
+      `${count(table.rows)} rows · ${count(table.files)} ${table.files === 1 ? "file" : "files"} · ${bytes(table.bytes)}`,
+    );
   };
   return { element, update };
 }
