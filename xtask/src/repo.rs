@@ -1,7 +1,9 @@
-//! The repository as the rules see it: every file that is tracked or would be, with its text.
+//! The repository as the rules see it: every file that is tracked or would be, with its text, and every package that it
+//! is built from.
 //!
 //! Rules never touch the disk themselves, so their tests hand them a repository made of literals.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,31 +29,40 @@ impl File {
     }
 }
 
-/// All text files.
+/// A package from a registry that is built in on this machine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Package {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it says of its licence; empty when it says nothing.
+    pub(crate) licence: String,
+}
+
+impl From<(&str, &str)> for Package {
+    fn from((name, licence): (&str, &str)) -> Self {
+        Self { name: name.into(), licence: licence.into() }
+    }
+}
+
+/// All text files and packages.
 #[derive(Debug, Default)]
 pub(crate) struct Repo {
     /// In the order of their paths.
     pub(crate) files: Vec<File>,
+    /// In the order of their names.
+    pub(crate) packages: Vec<Package>,
 }
 
 impl Repo {
     /// Reads the repository that this crate was built in. Binary files are left out.
     pub(crate) fn open() -> Result<Self, String> {
         let root = root();
-        let listed = Command::new("git")
-            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-            .current_dir(&root)
-            .output()
-            .map_err(|error| format!("cannot run git: {error}"))?;
-        if !listed.status.success() {
-            return Err(format!("git ls-files failed: {}", String::from_utf8_lossy(&listed.stderr).trim()));
-        }
-        let mut paths: Vec<String> =
-            String::from_utf8_lossy(&listed.stdout).split('\0').filter(|p| !p.is_empty()).map(Into::into).collect();
+        let listed = run(&root, "git", &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
+        let mut paths: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(Into::into).collect();
         paths.sort();
         paths.dedup();
         let read = |path: String| std::fs::read_to_string(root.join(&path)).ok().map(|text| File { path, text });
-        Ok(Self { files: paths.into_iter().filter_map(read).collect() })
+        Ok(Self { files: paths.into_iter().filter_map(read).collect(), packages: packages(&root)? })
     }
 
     /// The file at this path.
@@ -68,8 +79,33 @@ impl Repo {
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let file = |(path, text): &(&str, &str)| File { path: (*path).into(), text: (*text).into() };
-        Self { files: files.iter().map(file).collect() }
+        Self { files: files.iter().map(file).collect(), packages: Vec::new() }
     }
+}
+
+/// The packages of registries that are built in on this machine, as cargo tells.
+fn packages(root: &Path) -> Result<Vec<Package>, String> {
+    let version = run(root, "rustc", &["-vV"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc does not tell its host")?;
+    let told = run(root, "cargo", &["metadata", "--format-version", "1", "--filter-platform", host])?;
+    let told: Value = serde_json::from_str(&told).map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages = told["packages"].as_array().into_iter().flatten().filter(|package| !package["source"].is_null());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(packages.map(|package| Package { name: text(&package["name"]), licence: text(&package["license"]) }).collect())
+}
+
+/// What a command prints, or what it complains of.
+fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{program} {} failed: {}", arguments.join(" "), said.trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The root of the repository.

@@ -6,6 +6,7 @@
 
 mod components;
 mod decisions;
+mod dependencies;
 mod floors;
 mod headers;
 mod length;
@@ -55,6 +56,8 @@ const RULES: &[Rule] = &[
     Rule { name: "every unwrap has its reason", check: unwraps::check },
     Rule { name: "nothing is left unfinished", check: unfinished::check },
     Rule { name: "nothing names a machine or a registry", check: machine::check },
+    Rule { name: "what is built in may be given away", check: dependencies::licences },
+    Rule { name: "the knot moves together", check: dependencies::knot },
     Rule { name: "every component is listed and documented", check: components::check },
     Rule { name: "decisions are numbered and whole", check: decisions::check },
     Rule { name: "links lead somewhere", check: links::check },
