@@ -1,0 +1,53 @@
+//! What a cleaner's loop found in a batch, and what is done with it.
+//!
+//! The loop only notes; acting comes after it, so that the loop stays tight and borrows little. Findings are rare.
+
+use super::setting::text_number;
+use trackside_core::operator::OnFinding;
+use trackside_core::work::Work;
+
+/// One value that does not pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finding {
+    /// Row in the batch.
+    pub(super) row: usize,
+    /// What `replace` puts in its place; NaN when there is nothing better, and the value is only marked.
+    pub(super) better: f64,
+}
+
+/// How the findings of one cleaner are named and dealt with.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Name of the cleaner's block.
+    pub(super) name: String,
+    /// Number of the field that was judged.
+    pub(super) field: usize,
+    /// Its name.
+    pub(super) field_name: String,
+    /// The quality bit of the finding.
+    pub(super) bit: u16,
+    /// What to do.
+    pub(super) action: OnFinding,
+    /// Ends the sentence "`value` = 99 …" in a dead letter.
+    pub(super) reason: &'static str,
+}
+
+impl Verdict {
+    /// Deals with the findings and empties the list; its room is kept for the next batch.
+    pub(super) fn act(&self, work: &mut Work, findings: &mut Vec<Finding>) {
+        for Finding { row, better } in findings.drain(..) {
+            work.quality_mut(self.field)[row] |= self.bit;
+            match self.action {
+                OnFinding::Mark => {}
+                OnFinding::Replace if better.is_nan() => {}
+                OnFinding::Replace => work.replace(self.field, row, better),
+                OnFinding::Drop => work.drop_row(row, &self.name),
+                OnFinding::Reject => {
+                    let value = text_number(work.float_mut(self.field).values[row]);
+                    let reason = format!("`{}` = {value} {}", self.field_name, self.reason);
+                    work.reject(row, &self.name, reason);
+                }
+            }
+        }
+    }
+}
