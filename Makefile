@@ -115,6 +115,7 @@ rust-lint: #: Rust is clean (clippy)
 	@cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 packages: #: programs that tests talk to (Mosquitto, Chromium)
 	@.ci/packages
+# Without the Python crate (no default member): it links in an interpreter only, and its tests are Python's.
 rust-test: #: Rust's tests
 	@cargo test $(LOCKED)
 docs: $(VENV)/.wheel #: reference pages say what the components say (cargo xtask docs)
