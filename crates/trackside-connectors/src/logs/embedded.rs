@@ -153,6 +153,10 @@ impl LogSync for Syncer {
         self.0.sync().map_err(in_words)
     }
 
+    fn allow(&self, limit: u64) {
+        self.0.allow(limit);
+    }
+
     fn durable(&self) -> u64 {
         self.0.durable()
     }

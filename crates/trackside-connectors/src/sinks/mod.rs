@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod parquet;
+pub mod predicate;
 pub mod stdout;
 
 use trackside_core::component::{Component, schema_of};
