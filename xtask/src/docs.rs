@@ -104,7 +104,7 @@ fn render(page: &Page, components: &[Value]) -> String {
     let mut out = format!("{MARK}{}", page.head);
     for component in components.iter().filter(|component| component["kind"] == page.kind) {
         let text = |key: &str| component[key].as_str().unwrap_or_default();
-        _ = write!(out, "\n## `{}`\n\n{}\n\n", text("name"), text("summary"));
+        _ = write!(out, "\n## `{}`\n\n{}\n\n", text("name"), sentence(text("summary")));
         _ = write!(out, "```toml\n{}```\n", example(page.block, text("example")));
         let mut rows = Vec::new();
         keys(&component["schema"], &component["schema"], "", 0, &mut rows);
@@ -177,17 +177,18 @@ fn kind(schema: &Value, value: &Value) -> String {
     if let Some(all) = ["oneOf", "anyOf"].iter().find_map(|key| at[key].as_array()) {
         return join(all.iter().filter(|one| one["type"] != "null").map(|one| kind(schema, one)));
     }
-    match &at["type"] {
-        Value::Array(types) => join(types.iter().filter_map(Value::as_str).filter(|t| *t != "null").map(Into::into)),
-        Value::String(name) => match (name.as_str(), &at["items"], &at["additionalProperties"]) {
-            ("array", items @ Value::Object(_), _) => format!("array of {}", kind(schema, items)),
-            ("object", _, values @ Value::Object(_)) => format!("table of {}", kind(schema, values)),
-            ("object", _, _) => "table".into(),
-            ("number", _, _) => "float".into(),
-            (name, _, _) => name.into(),
-        },
-        _ => "any".into(),
-    }
+    let types: Vec<&str> = match &at["type"] {
+        Value::String(name) => vec![name],
+        Value::Array(names) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
+        _ => vec!["any value"],
+    };
+    join(types.into_iter().map(|name| match (name, &at["items"], &at["additionalProperties"]) {
+        ("array", items @ Value::Object(_), _) => format!("array of {}", kind(schema, items)),
+        ("object", _, values @ Value::Object(_)) => format!("table of {}", kind(schema, values)),
+        ("object", _, _) => "table".into(),
+        ("number", _, _) => "float".into(),
+        (name, _, _) => name.into(),
+    }))
 }
 
 fn join(parts: impl Iterator<Item = String>) -> String {
@@ -208,6 +209,13 @@ fn choices(schema: &Value, at: &Value) -> String {
     out
 }
 
+/// The text with a capital in front and a full stop behind.
+fn sentence(text: &str) -> String {
+    let mut chars = text.trim_end_matches('.').chars();
+    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{first}{}.", chars.as_str())
+}
+
 /// Text that fits a cell of a table.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
@@ -219,13 +227,13 @@ mod tests {
     use serde_json::json;
 
     fn component() -> Value {
-        json!({"kind": "sink", "name": "stdout", "summary": "Prints rows.", "example": "type = \"stdout\"\n", "schema": {
+        json!({"kind": "sink", "name": "stdout", "summary": "prints rows", "example": "type = \"stdout\"\n", "schema": {
             "type": "object",
             "properties": {
                 "format": {"description": "How a row\nis written.", "$ref": "#/$defs/Format", "default": "json"},
                 "every": {"type": ["integer", "null"], "default": null},
                 "where": {"type": "string", "description": "a | b"},
-                "limits": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+                "limits": {"type": ["object", "null"], "additionalProperties": {"type": "array", "items": {"type": "number"}}},
                 "retry": {"anyOf": [{"$ref": "#/$defs/Retry"}, {"type": "null"}]}
             },
             "required": ["where"],
@@ -240,7 +248,7 @@ mod tests {
     fn a_page_tells_every_key() {
         let page = render(&PAGES[2], &[component()]);
         for line in [
-            "## `stdout`",
+            "## `stdout`\n\nPrints rows.\n",
             "```toml\n[[sink]]\ntype = \"stdout\"\n```",
             "| `format` | `\"json\"` or `\"text\"` | `\"json\"` | How a row is written. `\"json\"`: One object a line. |",
             "| `every` | integer |  |  |",
