@@ -27,9 +27,11 @@ pub fn find<'a, B>(list: &'a [Component<B>], kind: &str, name: &str) -> Result<&
         .ok_or_else(|| ConfigError::unknown("type", kind, name, list.iter().map(|component| component.name)))
 }
 
-/// The JSON Schema of a configuration.
+/// The JSON Schema of a configuration, without references, so that it can stand inside another.
 pub fn schema_of<C: JsonSchema>() -> schemars::Schema {
-    schemars::schema_for!(C)
+    let settings =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<C>()
 }
 
 /// Reads a component's configuration from its block. The keys that every block may have (`type`, `name`, …) must have

@@ -250,6 +250,9 @@ pub trait LogSync: Send + Sync {
     /// Makes all that is published durable; returns the new `durable`. Callers that come while one sync runs share
     /// the next.
     fn sync(&self) -> Result<u64, LogError>;
+    /// Lets `durable` rise up to `limit` from now on, and no further. A derived topic's owner allows what its input
+    /// has made durable: upstream before downstream. Without a call there is no limit.
+    fn allow(&self, limit: u64);
     /// First offset that is not yet durable.
     fn durable(&self) -> u64;
     /// First offset that is not yet published.

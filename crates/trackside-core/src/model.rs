@@ -134,6 +134,10 @@ pub enum ModelFault {
 pub trait ModelRuntime: Send {
     /// Starts it, loads the model and restores the state, if there is one. Called again after a fault.
     fn start(&mut self, state: Option<&[u8]>) -> Result<ModelCard, ModelFault>;
+    /// Takes the model back to a state without starting anew; enough after its code raised.
+    fn restore(&mut self, state: &[u8]) -> Result<(), ModelFault> {
+        self.start(Some(state)).map(|_| ())
+    }
     /// Scores the rows, in order, and learns from them.
     fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault>;
     /// Its state, to be restored by [`ModelRuntime::start`].

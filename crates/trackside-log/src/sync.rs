@@ -28,11 +28,20 @@ pub(crate) struct Shared {
 pub struct Syncer(pub(crate) Arc<Shared>);
 
 impl Syncer {
-    /// Makes everything durable that was appended before the call; returns the offset before which all is.
+    /// Fsyncs everything that was appended before the call; returns the offset before which all is durable, which
+    /// [`Syncer::allow`] may hold back.
     ///
     /// A failed fsync that could be made good is no error: the frames are durable, in another file.
     pub fn sync(&self) -> Result<u64> {
         self.0.sync()
+    }
+
+    /// Lets `durable` rise up to `limit`, and no further, from now on; without a call there is no limit.
+    ///
+    /// Frames derived from another partition may be fsynced before their input is. They count as durable only once
+    /// the input does: after a power loss they would stand on nothing.
+    pub fn allow(&self, limit: u64) {
+        self.0.tail().allow(&self.0.place, limit);
     }
 
     /// The offset before which all is durable.
@@ -76,11 +85,13 @@ impl Shared {
         let target = self.place.control.published();
         let mut running = lock(&self.running);
         loop {
-            let durable = self.place.control.durable();
-            if durable >= target {
-                return Ok(durable);
+            {
+                let tail = self.tail();
+                if tail.synced >= target {
+                    return Ok(self.place.control.durable());
+                }
+                tail.check(&self.place)?;
             }
-            self.tail().check(&self.place)?;
             if *running {
                 running = self.finished.wait(running).unwrap_or_else(PoisonError::into_inner);
                 continue;

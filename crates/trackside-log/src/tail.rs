@@ -67,6 +67,10 @@ pub(crate) struct Tail {
     pub(crate) poisoned: Option<String>,
     /// How often a failed fsync was made good.
     pub(crate) repairs: u64,
+    /// The offset before which all is fsynced; `durable` is this, but for the limit.
+    pub(crate) synced: u64,
+    /// Where the owner holds `durable` back, because what the frames were derived from is not durable itself.
+    pub(crate) limit: u64,
     number: u32,
     size: u64,
     spare: Vec<Vec<u8>>,
@@ -84,6 +88,8 @@ impl Tail {
             segments,
             epochs,
             end: first.name.first,
+            synced: first.name.first,
+            limit: u64::MAX,
             number: first.name.number + 1,
             size: options.first_segment_bytes.saturating_mul(2).min(options.segment_bytes),
             active: Some(Active { segment: first, at: SEGMENT_HEADER_BYTES }),
@@ -194,12 +200,19 @@ impl Tail {
         }
     }
 
-    /// Notes that all before `end` is durable.
+    /// Notes that all before `end` is fsynced.
     pub(crate) fn settle(&mut self, place: &Place, end: u64) {
+        self.synced = self.synced.max(end);
         while let Some(frame) = self.unsynced.pop_front_if(|frame| frame.end <= end) {
             self.unsynced_bytes -= frame.bytes.len() as u64;
             self.recycle(frame.bytes);
         }
-        place.control.settle(end);
+        place.control.settle(self.synced.min(self.limit));
+    }
+
+    /// Lets `durable` rise up to `limit`.
+    pub(crate) fn allow(&mut self, place: &Place, limit: u64) {
+        self.limit = limit;
+        place.control.settle(self.synced.min(limit).max(place.control.durable()));
     }
 }

@@ -166,3 +166,20 @@ fn syncs_from_many_threads_are_shared_and_none_returns_early() {
     assert_eq!(writer.durable(), 600);
     assert_eq!(offsets(&store), twos(300));
 }
+
+#[test]
+fn durable_waits_for_what_the_owner_allows() {
+    let dir = tempdir();
+    let store = store(dir.path());
+    let mut writer = writer(&store);
+    let syncer = writer.syncer();
+    syncer.allow(0);
+    append_all(&mut writer, 3);
+    assert_eq!((syncer.sync().unwrap(), syncer.durable()), (0, 0), "fsynced, but its input is not");
+    syncer.allow(4);
+    assert_eq!(syncer.durable(), 4);
+    syncer.allow(2);
+    assert_eq!(syncer.durable(), 4, "what was durable stays durable");
+    syncer.allow(u64::MAX);
+    assert_eq!(syncer.sync().unwrap(), 6);
+}

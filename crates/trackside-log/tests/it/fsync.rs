@@ -117,3 +117,41 @@ fn a_reader_follows_into_the_file_that_supersedes() {
     assert_eq!(seen, twos(200));
     assert_eq!(offsets(&store), twos(200));
 }
+
+#[test]
+fn a_reader_keeps_up_with_a_writer_that_rolls_repairs_and_gives_up() {
+    const FRAMES: u64 = 3000;
+    let dir = tempdir();
+    let vfs = FaultyVfs::new(Arc::new(RealVfs), |op| {
+        (op.kind == OpKind::SyncData && op.path.extension().is_some_and(|ext| ext == "seg") && op.nth % 5 == 0)
+            .then_some(Fault::Error(libc::EIO))
+    });
+    let store = store_over(Arc::new(vfs), dir.path(), small());
+    let mut writer = writer(&store);
+    let mut reader = store.reader("received", 0).unwrap();
+    let position = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let told = Arc::clone(&position);
+    let thread = std::thread::spawn(move || {
+        let mut next = 0;
+        while next < 2 * FRAMES {
+            assert!(reader.wait(next, std::time::Duration::from_secs(60)));
+            for frame in reader.read(next, 10_000, 100).unwrap() {
+                assert_eq!(offset_of(&frame), next);
+                next = frame.info.end;
+            }
+            told.store(next, std::sync::atomic::Ordering::Release);
+        }
+        assert!(reader.damage().is_empty());
+    });
+    let mut freed = 0;
+    for k in 0..FRAMES {
+        append_all(&mut writer, 1);
+        if k % 10 == 0 {
+            writer.syncer().sync().unwrap();
+            freed += writer.retain(position.load(std::sync::atomic::Ordering::Acquire)).unwrap();
+        }
+    }
+    thread.join().unwrap();
+    freed += writer.syncer().sync().and_then(|_| writer.retain(u64::MAX)).unwrap();
+    assert!(freed > 0 && writer.repairs() > 20);
+}

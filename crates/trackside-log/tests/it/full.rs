@@ -46,7 +46,8 @@ fn the_kth_write_or_allocation_meets_a_full_disk_for_every_k() {
             });
             refused += persist(Arc::new(vfs.clone()), dir.path());
             assert_eq!(offsets(&store(dir.path())), twos(FRAMES), "{kind:?} {k}");
-            assert_eq!(writer(&store(dir.path())).published(), 2 * FRAMES, "{kind:?} {k}");
+            let again = writer(&store(dir.path()));
+            assert_eq!((again.published(), again.recovery().cut_bytes), (2 * FRAMES, 0), "{kind:?} {k}");
             if vfs.count(kind) < k {
                 break;
             }
@@ -100,4 +101,23 @@ fn what_is_reserved_is_there_when_the_disk_is_full() {
     room.store(8 << 10, Ordering::Relaxed);
     writer.reserve(large.length()).unwrap();
     assert_eq!(writer.append(&large).unwrap().end, 2);
+}
+
+#[test]
+fn a_torn_write_leaves_nothing_that_recovery_stumbles_over() {
+    let dir = tempdir();
+    let vfs = FaultyVfs::new(Arc::new(RealVfs), |op| {
+        (op.kind == OpKind::Write && op.bytes > 2000).then_some(Fault::Short(1900, libc::EIO))
+    });
+    let store = store_over(Arc::new(vfs), dir.path(), small());
+    let mut writer = writer(&store);
+    append_all(&mut writer, 3);
+    let rows = vec![7; 2500];
+    let large = Draft { rows: 1, sections: &[(1, &rows)], ..Draft::default() };
+    assert!(matches!(writer.append(&large), Err(Error::Io { op: "write", .. })));
+    append_all(&mut writer, 1); // shorter than what the large one left
+    drop(writer);
+    let writer = crate::support::writer(&store);
+    assert_eq!((writer.recovery().cut_bytes, writer.published()), (0, 8));
+    assert_eq!(offsets(&store), twos(4));
 }

@@ -47,8 +47,14 @@ fn what_survives_is_a_prefix_with_all_that_was_durable() {
                 (segment && op.nth > 12 && chance.lock().unwrap()()).then_some(Fault::Error(libc::EIO))
             });
             let store = store_over(Arc::new(faulty), Path::new("/sim"), options);
-            let (durable, appended) = live(&store, &mut random, &mut given_up);
+            let (mut durable, mut appended) = live(&store, &mut random, &mut given_up);
             drop(store);
+            if random.below(3) == 0 {
+                // Killed and started again before the power goes: what was found then counts as durable.
+                let again = writer(&store_over(Arc::new(disk.clone()), Path::new("/sim"), options));
+                assert!(again.durable() >= durable && again.durable() == again.published(), "seed {seed}");
+                (durable, appended) = (again.durable(), again.published());
+            }
 
             disk = disk.lose_power(&mut random);
             let found = store_over(Arc::new(disk.clone()), Path::new("/sim"), options);
