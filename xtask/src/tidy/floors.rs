@@ -153,6 +153,29 @@ pub(super) fn permissions(repo: &Repo) -> Vec<Finding> {
     findings
 }
 
+/// In the engine one file alone names components; everyone else asks it.
+pub(super) fn catalogue(repo: &Repo) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in repo.matching("crates/trackside-engine/src/", ".rs").filter(|file| !file.path.ends_with("/catalog.rs"))
+    {
+        let source = Source::new(&file.path, &file.text);
+        for (line, code) in source.shipped() {
+            for room in ["trackside_operators", "trackside_connectors", "trackside_sql"] {
+                if code.contains(room) {
+                    let what = format!("`{room}` outside catalog.rs");
+                    findings.push(Finding::new(
+                        &*file.path,
+                        line,
+                        what,
+                        "let catalog.rs name it, and take it from there",
+                    ));
+                }
+            }
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::places;
@@ -187,5 +210,13 @@ mod tests {
         let repo =
             Repo::of(&[("crates/trackside-operators/src/a.rs", text), ("crates/trackside-engine/src/a.rs", text)]);
         assert_eq!(places(&permissions(&repo)), ["crates/trackside-operators/src/a.rs:2"]);
+    }
+
+    #[test]
+    fn only_the_catalogue_names_components() {
+        let text = "//! Of `trackside_operators`.\nuse trackside_operators::CLEANERS;\n";
+        let files = ["catalog.rs", "start.rs"].map(|name| format!("crates/trackside-engine/src/{name}"));
+        let repo = Repo::of(&[(&files[0], text), (&files[1], text)]);
+        assert_eq!(places(&catalogue(&repo)), ["crates/trackside-engine/src/start.rs:2"]);
     }
 }

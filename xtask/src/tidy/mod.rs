@@ -51,6 +51,7 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { name: "imports go down only", check: floors::imports },
     Rule { name: "a crate touches only what it may", check: floors::permissions },
+    Rule { name: "the catalogue alone names components", check: floors::catalogue },
     Rule { name: "every file says what it is for", check: headers::check },
     Rule { name: "files stay short", check: length::check },
     Rule { name: "every unwrap has its reason", check: unwraps::check },
