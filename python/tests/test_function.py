@@ -126,6 +126,24 @@ def test_options_are_keyword_arguments():
         run(above, rows(), limti=1)
 
 
+def test_the_pipeline_file_overrides_what_the_decorator_says():
+    assert run(rolling_score, rows(), tags=["device"], threshold=1e9)["anomaly"].sum() == 0
+    assert run(by_numpy, rows(), warm_up=300)["anomaly"].sum() == 1
+
+    @ts.model(field="value", threshold=5)
+    def own(values: np.ndarray, threshold: float = 1e9) -> np.ndarray:
+        return values - threshold
+
+    assert run(own, rows(), threshold=0)["anomaly"].sum() == 2  # the function's own parameter goes before
+    with pytest.raises(ModelError, match="history = -1; give a number of rows"):
+        run(by_numpy, rows(), history=-1)
+
+
+def test_a_setting_that_does_not_exist_is_an_error():
+    with pytest.raises(ModelError, match="unknown setting `histroy`; did you mean `history`"):
+        ts.model(field="value", histroy=5)
+
+
 def test_several_fields_need_to_be_told_apart():
     table = {**rows(), "other": np.zeros(600)}
     assert run(by_numpy, table, field=["value", "other"])["anomaly"].reshape(600, 2).sum(axis=0).tolist() == [2, 0]

@@ -138,7 +138,7 @@ def test_a_split_model_gets_one_frame_at_a_time(tmp_path):
 
 def test_learning_is_told_until_every_series_has_seen_enough(tmp_path):
     harness, _ = load("Running")
-    assert update(harness, [write_frame(tmp_path, 6)])[0]["learning"] == [[2, 5]]
+    assert update(harness, [write_frame(tmp_path, 6)])[0]["learning"] == [2, 5]
     assert "learning" not in update(harness, [write_frame(tmp_path, 9, start=6)])[0]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import trackside as ts
 from trackside.errors import ModelError
 from trackside.load import find, make
 
@@ -58,7 +59,7 @@ def test_a_model_file_imports_its_neighbour_and_may_have_a_librarys_name(tmp_pat
         "import trackside as ts\nfrom neighbour_of_json import LIMIT\n"
         "@ts.model(field='value')\ndef above(b):\n    return b['value'] > LIMIT\n"
     )
-    assert find("json.py:above", tmp_path).settings["field"] == "value"
+    assert find("json.py:above", tmp_path).settings.field == "value"
     import json
 
     assert json.loads("1") == 1
@@ -79,4 +80,4 @@ def test_options_and_fields_are_checked():
     with pytest.raises(ModelError, match=re.escape("unknown option `sclae`; did you mean `scale`")):
         make(target, {"sclae": 2}, (), ())
     with pytest.raises(ModelError, match='write `field = "value"`'):
-        make(find("models_for_tests.py:spikes", HERE).__class__(lambda b: b, {}), {}, (), ())
+        make(ts.model(lambda b: b), {}, (), ())

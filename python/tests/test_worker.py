@@ -29,10 +29,10 @@ class Engine:
     def __init__(self):
         self.sock, theirs = socket.socketpair()
         self.sock.settimeout(WAIT)
-        env = {**os.environ, "TRACKSIDE_WORKER_FD": str(theirs.fileno())}
+        env = {**os.environ, "TRACKSIDE_WORKER_FD": "0", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(HERE)],
-            pass_fds=[theirs.fileno()],
+            stdin=theirs,
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -153,13 +153,11 @@ def test_messages_of_any_size_arrive_whole_in_any_pieces():
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         wire, body = Wire(theirs), os.urandom(300_000)
-        child = os.fork()
-        if child == 0:
-            Wire(ours).send({"op": "x"}, [body[:1000], b"", body[1000:]])
-            os._exit(0)
+        sender = threading.Thread(target=Wire(ours).send, args=({"op": "x"}, [body[:1000], b"", body[1000:]]))
+        sender.start()
         header, got = wire.receive()
         assert (header, bytes(got)) == ({"op": "x"}, body)
-        os.waitpid(child, 0)
+        sender.join(WAIT)
         message = b'{"op":"y"}'
         for piece in (
             struct.pack("<IIQ", len(message), 0, 2)[:7],

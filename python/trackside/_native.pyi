@@ -96,8 +96,9 @@ class Ens4:
     def __init__(self, config: str) -> None:
         """`config` is JSON; unknown or wrong options are a ValueError."""
     def update(self, series: Any, times: Any, values: Any) -> dict[str, Any]:
-        """One entry a forecast: row, made_at, for_time (ns), mean, lower, upper; one a row: expected (may be missing).
+        """One entry a forecast: row, made_at, for_time (ns), mean, lower, upper.
 
+        And one entry a row: expected, expected_lower, expected_upper, ready.
         `row` is the index of a row of this batch, of the series that the forecast is for.
         """
     def snapshot(self) -> bytes: ...

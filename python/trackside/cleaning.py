@@ -63,7 +63,12 @@ def clean(
     columns = frames.read(frame)
     if time not in columns:
         raise FrameError(did_you_mean("time column", time, columns))
-    columns = {"time": times(columns.pop(time)), **columns}
+    stamps = times(columns.pop(time))
+    # Other times have no type of their own in a schema: they pass as integer nanoseconds.
+    columns = {
+        name: v.view("int64") if not isinstance(v, list) and v.dtype.kind == "M" else v for name, v in columns.items()
+    }
+    columns = {"time": stamps, **columns}
     wanted = _schema(columns, schema, series)
     table = _native.Batch.from_arrow(ArrowTable(columns, dictionaries=wanted["series"]))
     good, dead, _ = _native.clean(table, json.dumps([dict(block) for block in blocks]), json.dumps(wanted))

@@ -20,7 +20,7 @@ model knows no clock, no randomness without a seed, and no input but its batches
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,15 +97,17 @@ def check_class(cls: type[Model]) -> None:
         raise ModelError(f"{cls.__name__} scores nothing: write `update(self, batch)`, or `score` and `learn`")
 
 
-def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], skip: int) -> None:
-    """Options must be parameters of `function` (after the first `skip`): a typing error must not pass in silence."""
+def check_options(
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], skip: int, also: Iterable[str] = ()
+) -> None:
+    """Options must be parameters of `function` after the first `skip`, or in `also`: no typing error may pass."""
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for option in options:
-        if option not in known:
-            raise ModelError(f"{name}: {did_you_mean('option', option, known)}")
+        if option not in known and option not in also:
+            raise ModelError(f"{name}: {did_you_mean('option', option, [*known, *also])}")
     missing = [p.name for p in parameters if p.name in known and p.default is p.empty and p.name not in options]
     if missing:
         raise ModelError(f"{name} needs the option `{missing[0]}`; give it in the model's block: {missing[0]} = …")

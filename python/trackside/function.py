@@ -22,6 +22,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, overload
 
 import numpy as np
@@ -31,7 +32,7 @@ from trackside.answers import truths, verdicts
 from trackside.batch import Batch
 from trackside.columns import Array, Column
 from trackside.contract import Model, check_options
-from trackside.errors import FrameError, ModelError
+from trackside.errors import ModelError, did_you_mean
 from trackside.scores import Scores
 
 HISTORY_MAX = 100_000
@@ -44,13 +45,51 @@ _TRY_ROWS = 256
 _TRY_CUT = 5
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What `@trackside.model` was told; see there."""
+
+    reads: str = "clean"
+    field: str | Sequence[str] = ()
+    history: int = 0
+    version: str = "1"
+    threshold: float | None = None
+    warm_up: int = 0
+    each_row: bool = False
+    columns: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Settings:
+        """Settings by name; an unknown name is an error."""
+        for name in given:
+            if name not in _SETTINGS:
+                raise ModelError(f"@trackside.model: {did_you_mean('setting', name, _SETTINGS)}")
+        return cls(**given).checked()
+
+    def checked(self) -> Settings:
+        """The same, or what is wrong with them."""
+        if isinstance(self.history, bool) or not isinstance(self.history, int) or not 0 <= self.history <= HISTORY_MAX:
+            raise ModelError(f"history = {self.history!r}; give a number of rows from 0 to {HISTORY_MAX}")
+        return self
+
+
+_SETTINGS = tuple(one.name for one in fields(Settings))
+_OVERRIDES = (
+    "history",
+    "threshold",
+    "warm_up",
+    "each_row",
+    "columns",
+)  # by the pipeline file; it has keys for the rest
+
+
 class SeriesFunction:
     """A function marked by `@trackside.model`; calling it calls the function."""
 
-    def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Any], settings: Settings) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.settings = dict(settings)
+        self.settings = settings
         self.takes = _taken_kind(function)
         self.takes_field = "field" in list(inspect.signature(function).parameters)[1:]
 
@@ -59,10 +98,14 @@ class SeriesFunction:
         return self.function(*args, **kwargs)
 
     def build(self, options: Mapping[str, Any]) -> SeriesModel:
-        """A model instance; `options` are handed to the function as keyword arguments."""
+        """A model instance; `options` are keyword arguments of the function, or override the decorator's settings."""
         name = getattr(self.function, "__name__", "the function")
-        check_options(name, self.function, {**options, **({"field": ""} if self.takes_field else {})}, skip=1)
-        return SeriesModel(self, dict(options))
+        given = {**options, "field": ""} if self.takes_field else options
+        check_options(name, self.function, given, skip=1, also=_OVERRIDES)
+        own = list(inspect.signature(self.function).parameters)[1:]
+        changed = {name: value for name, value in options.items() if name in _OVERRIDES and name not in own}
+        keywords = {name: value for name, value in options.items() if name not in changed}
+        return SeriesModel(self, replace(self.settings, **changed).checked(), keywords)
 
 
 @overload
@@ -87,7 +130,9 @@ def model(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any
     have the columns `time`, the tags, the field, `<field>_quality`, and those asked for in `columns`. Further
     parameters are options for the pipeline file; one named `field` is told which field is scored.
 
-    - `reads`: the topic; `field`: the field or fields; the pipeline file overrides both.
+    What is said here is a default: keys of the same names in the pipeline file override it.
+
+    - `reads`: the topic; `field`: the field or fields.
     - `history`: rows of the series given before the new ones (at least; fewer at its beginning).
     - `threshold`: for a function that answers numbers: a score above it is an anomaly.
     - `warm_up`: the first rows of a series that are not ready, whatever the function says.
@@ -98,26 +143,20 @@ def model(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any
     if function is not None:
         if not callable(function):
             raise ModelError(f"@trackside.model marks a function, not {type(function).__name__}")
-        return SeriesFunction(function, settings)
-    return lambda marked: SeriesFunction(marked, settings)
+        return SeriesFunction(function, Settings())
+    told = Settings.of(settings)
+    return lambda marked: SeriesFunction(marked, told)
 
 
 class SeriesModel(Model):
     """Runs a marked function over each series, and keeps the rows that it looks back on."""
 
-    def __init__(self, marked: SeriesFunction, options: dict[str, Any]) -> None:
-        settings = marked.settings
+    def __init__(self, marked: SeriesFunction, settings: Settings, options: dict[str, Any]) -> None:
         self._marked, self._options = marked, options
-        self.reads, self.version = settings.get("reads", "clean"), str(settings.get("version", "1"))
-        self.warm_up = int(settings.get("warm_up", 0))
-        field = settings.get("field", ())
-        self.fields = (field,) if isinstance(field, str) else tuple(field)
-        self._history = int(settings.get("history", 0))
-        if not 0 <= self._history <= HISTORY_MAX:
-            raise ModelError(f"history = {self._history} is not within 0 to {HISTORY_MAX} rows")
-        self._threshold: float | None = settings.get("threshold")
-        self._each_row = bool(settings.get("each_row", False))
-        self._extra = tuple(settings.get("columns", ()))
+        self.reads, self.version, self.warm_up = settings.reads, str(settings.version), settings.warm_up
+        self.fields = (settings.field,) if isinstance(settings.field, str) else tuple(settings.field)
+        self._history, self._threshold = settings.history, settings.threshold
+        self._each_row, self._extra = settings.each_row, tuple(settings.columns)
         self._block = 1 if self._each_row else max(BLOCK, self._history)
         self._seen: dict[int, int] = {}
         self._kept: dict[int, dict[str, Array]] = {}
@@ -323,6 +362,3 @@ def _example(rows: int, fields: Sequence[str], extra: Sequence[str]) -> dict[str
         window[f"{field}_quality"] = np.zeros(rows, np.uint16)
     window.update({name: numbers.standard_normal(rows) for name in extra})
     return window
-
-
-__all__ = ["BLOCK", "HISTORY_MAX", "FrameError", "SeriesFunction", "SeriesModel", "model"]

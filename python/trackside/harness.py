@@ -135,7 +135,7 @@ class Harness:
             return answer, ()
         learning = judge.learning(scored[-1][0])
         if learning:
-            answer["learning"] = [learning]
+            answer["learning"] = learning
         return _reply(answer, _joined(scored, len(judge.fields)))
 
 

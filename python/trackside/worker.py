@@ -162,8 +162,9 @@ class _Memory:
 def _guard_streams() -> tuple[BoundedText, ...]:
     """Nothing to read on stdin, bounded stdout and stderr, and a traceback on a crash even if stderr is closed."""
     empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
+    if empty != 0:  # the engine may have given the socket as stdin, which is free by now
+        os.dup2(empty, 0)
+        os.close(empty)
     try:
         faulthandler.enable(_move_up(os.dup(2)))
     except OSError:

@@ -51,7 +51,7 @@ class Anomaly(Model):
             for name in _PARTS
             if all(part.get(name) is not None for part in parts)
         }
-        reasons = {(row, column): text for column, part in enumerate(parts) for row, text in part.get("reasons", ())}
+        reasons = {(row, column): text for column, part in enumerate(parts) for row, text in part["reasons"]}
         return Scores(**columns, reasons=reasons)
 
     def snapshot(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 An ensemble of online experts (last season, Holt-Winters, a regression on lags), weighted by their recent errors; the
 band is as wide as its own past errors ask for. Forecasts are made each `every` of event time. The rows' verdicts tell
-what was expected one step ahead, where the forecaster says so; they are never anomalies.
+what was expected of a row before it came; they are never anomalies.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from trackside.batch import Batch
 from trackside.contract import Model
 from trackside.scores import Forecasts, Scores
 
+WARM_UP = 50
+"""Rows of a series before its first forecast."""
+
+_BANDS = {"expected": "expected", "lower": "expected_lower", "upper": "expected_upper"}
+
 
 class Forecast(Model):
     """Forecasts each series.
 
-    Options: `horizon` (how far), `every` (how often, event time), `season`, `level` (of the band, 0 to 1), and those of
-    the native forecaster; what is left out is its default.
+    Options: `horizon` (how far), `every` (how often, event time), `season`, `level` (of the band, 0.5 to 0.999),
+    `warm_up` (rows), and those of the native forecaster; what is left out is its default.
     """
 
     version = "1"
 
-    def __init__(self, **config: Any) -> None:
-        self._config = json.dumps(config)
+    def __init__(self, warm_up: int = WARM_UP, **config: Any) -> None:
+        self.warm_up = warm_up
+        self._config = json.dumps({"warm_up": warm_up, **config})
         self._native = _forecaster()
         self._native(self._config)  # a wrong option is said when the model is loaded
         self._forecasters: dict[str, Any] = {}
@@ -37,19 +43,18 @@ class Forecast(Model):
     def update(self, batch: Batch) -> Scores:
         """Learn each field's column; the forecasts that it makes due wait for `forecast`."""
         shape = (batch.rows, len(self.fields))
-        score, expected = np.full(shape, np.nan), np.full(shape, np.nan)
+        score, ready = np.full(shape, np.nan), np.zeros(shape, bool)
+        bands: dict[str, Any] = {name: np.full(shape, np.nan) for name in _BANDS}
         self._due = []
-        says_expected = False
         for column, field in enumerate(self.fields):
             values = batch[field]
             part = self._of(field).update(batch.series, batch.time, values)
             score[~np.isnan(values), column] = 0.0
-            if part.get("expected") is not None:
-                expected[:, column], says_expected = np.asarray(part["expected"]), True
+            ready[:, column] = np.asarray(part["ready"])
+            for name, source in _BANDS.items():
+                bands[name][:, column] = np.asarray(part[source])
             self._due.append(_due(part, column))
-        if not says_expected:
-            return Scores(score)
-        return Scores(score, ready=~np.isnan(expected), expected=expected)
+        return Scores(score, ready=ready, **bands)
 
     def forecast(self, batch: Batch) -> Forecasts | None:  # noqa: ARG002
         """What the batch made due."""
