@@ -364,6 +364,20 @@ mod tests {
     }
 
     #[test]
+    fn durable_stays_below_what_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Embedded::open(dir.path(), Options::default()).unwrap();
+        let mut writer = log.writer("clean", 0, &mut |_| true).unwrap();
+        let sync = writer.syncer();
+        sync.allow(0);
+        writer.append(&draft()).unwrap();
+        sync.sync().unwrap();
+        assert_eq!((sync.durable(), sync.published()), (0, 4));
+        sync.allow(4);
+        assert_eq!((sync.sync().unwrap(), writer.durable()), (4, 4));
+    }
+
+    #[test]
     fn one_owner_and_errors_in_words() {
         let dir = tempfile::tempdir().unwrap();
         let _owner = lock(dir.path()).unwrap();

@@ -125,6 +125,7 @@ pub struct Parquet {
     /// The deepest folder that was there before us: new ones below it are made durable up to here.
     root: PathBuf,
     table: PathBuf,
+    manifests: PathBuf,
     part: Part,
     shape: Shape,
     /// What is committed; none before [`Sink::resume`].
@@ -168,6 +169,7 @@ impl Parquet {
             part: Part { origin, partition: context.partition },
             root: folder.parent().unwrap_or(&folder).to_path_buf(),
             table: folder.join(context.topic),
+            manifests: folder.join(FOLDER).join(context.topic),
             config,
             files,
             manifest: None,
@@ -272,7 +274,7 @@ impl Parquet {
         for folder in &folders {
             self.files.sync_dir(folder)?;
         }
-        commit.manifest.store(&self.files, &self.part.manifest(&self.table))?;
+        commit.manifest.store(&self.files, &self.part.manifest(&self.manifests))?;
         self.moved = Some(commit.position);
         self.manifest = self.pending.take().map(|commit| commit.manifest);
         Ok(())
@@ -292,8 +294,9 @@ impl Open {
 impl Sink for Parquet {
     fn resume(&mut self) -> Result<Option<Position>, Failure> {
         (self.open, self.pending, self.moved) = (Open::default(), None, None);
-        self.files.create_dir(&self.root, &self.table.join(FOLDER))?;
-        let manifest = self.part.recover(&self.files, &self.table)?;
+        self.files.create_dir(&self.root, &self.table)?;
+        self.files.create_dir(&self.root, &self.manifests)?;
+        let manifest = self.part.recover(&self.files, &self.table, &self.manifests)?;
         Ok(self.manifest.insert(manifest).position)
     }
 

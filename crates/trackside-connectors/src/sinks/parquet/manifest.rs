@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use trackside_core::error::Failure;
 use trackside_core::position::Position;
 
-/// Folder of the manifests in a table; table readers pass over names that begin with `_`.
+/// Folder of the manifests, beside those of the tables: a table's own folder holds tables' files and nothing else, so
+/// that a reader may be pointed at it as well as at a glob.
 pub const FOLDER: &str = "_manifests";
 const VERSION: u32 = 1;
 
@@ -49,8 +50,8 @@ impl Manifest {
         let Some(bytes) = files.read(path)? else { return Ok(None) };
         let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| {
             Failure::stop(format!(
-                "`{}` is damaged ({error}); restore it from a backup, or move the table's folder away: it is then \
-                 written anew from what the log still holds",
+                "`{}` is damaged ({error}); restore it from a backup, or move it and the table's folder away: the table \
+                 is then written anew from what the log still holds",
                 path.display()
             ))
         })?;
@@ -94,19 +95,19 @@ pub struct Part {
 }
 
 impl Part {
-    /// Where its manifest lies in the table.
-    pub fn manifest(&self, table: &Path) -> PathBuf {
-        table.join(FOLDER).join(format!("{self}.json"))
+    /// Where its manifest lies.
+    pub fn manifest(&self, manifests: &Path) -> PathBuf {
+        manifests.join(format!("{self}.json"))
     }
 
     /// The manifest of this part, after the table was put in order: what a commit that did not happen left behind is
     /// removed. A second instance's files (another partition, another origin) are left alone.
-    pub fn recover(&self, files: &Files, table: &Path) -> Result<Manifest, Failure> {
-        let path = self.manifest(table);
+    pub fn recover(&self, files: &Files, table: &Path, manifests: &Path) -> Result<Manifest, Failure> {
+        let path = self.manifest(manifests);
         match Manifest::load(files, &path)? {
             Some(manifest) => {
                 // A commit that failed at its last step may be seen and not be durable yet.
-                files.sync_dir(&table.join(FOLDER))?;
+                files.sync_dir(manifests)?;
                 let committed = manifest.position.map_or(0, |position| position.offset);
                 for (file, _) in
                     self.files(files, table)?.iter().filter(|(_, end)| end.is_none_or(|end| end > committed))
@@ -193,18 +194,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (files, day, part) = (Files::default(), dir.path().join("day=2024-01-01"), part(None, 0));
         files.create_dir(dir.path(), &day).unwrap();
-        files.create_dir(dir.path(), &dir.path().join(FOLDER)).unwrap();
         let kept = ["p0001-00000000000000000100-00000000000000000200-e000001.parquet", "mine.parquet", ".mine.tmp"];
         for name in kept {
             files.replace(&day.join(name), b"").unwrap();
         }
-        let manifest = part.recover(&files, dir.path()).unwrap();
+        let manifest = part.recover(&files, dir.path(), dir.path()).unwrap();
         files.replace(&day.join(part.file_name(1, 0, 100)), b"").unwrap();
         files.replace(&day.join(part.file_name(1, 100, 200)), b"").unwrap();
         files.write_aside(&day.join(part.file_name(1, 0, 100)), b"").unwrap();
         let manifest = manifest.after(Position { epoch: 1, offset: 100 }, Vec::new());
         manifest.store(&files, &part.manifest(dir.path())).unwrap();
-        assert_eq!(part.recover(&files, dir.path()).unwrap(), manifest);
+        assert_eq!(part.recover(&files, dir.path(), dir.path()).unwrap(), manifest);
         let mut left: Vec<String> = kept.iter().map(|name| name.to_string()).collect();
         left.push(part.file_name(1, 0, 100));
         left.sort();
@@ -218,7 +218,7 @@ mod tests {
         files.create_dir(dir.path(), &day).unwrap();
         let file = day.join(part.file_name(1, 0, 100));
         files.replace(&file, b"").unwrap();
-        assert!(part.recover(&files, dir.path()).unwrap_err().message.contains("is missing"));
+        assert!(part.recover(&files, dir.path(), dir.path()).unwrap_err().message.contains("is missing"));
         assert!(files.exists(&file).unwrap());
     }
 
