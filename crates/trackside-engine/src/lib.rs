@@ -1,1 +1,37 @@
-//! trackside-engine
+//! The engine: turns a pipeline file into a running pipeline and keeps it running.
+//!
+//! It is the only writer of the log, the supervisor of the Python workers, and the keeper of the sums. Read the system
+//! in four files: `run/ingest.rs`, `run/clean.rs`, `run/model.rs`, `run/deliver.rs`, each one loop of the same shape:
+//! read at a position, do, append once with that position. It knows no HTTP and no terminal: routes of the http source
+//! pass through it unopened, and `catalog.rs` alone names components.
+
+mod catalog;
+mod config;
+mod data_dir;
+mod derived;
+mod engine;
+mod ledger;
+mod metrics;
+mod policy;
+mod retention;
+mod run;
+mod snapshot;
+mod start;
+mod status;
+mod stop;
+mod wall;
+pub mod worker;
+
+pub use catalog::{Listing, listing as components, schema as pipeline_schema};
+pub use config::{
+    Block, Diagnostic, Diagnostics, ModelMode, ModelSection, Pipeline, PipelineSection, Place, RetentionSection,
+    ServerSection,
+};
+pub use data_dir::StartError;
+pub use engine::{Engine, Options, RuntimeFactory};
+pub use ledger::{CleanSum, IngestSum, ModelSum, Sums};
+pub use metrics::{Meter, StageState};
+pub use run::model::ModelState;
+pub use start::open_log;
+pub use status::{Learning, ModelStatus, StageStatus, Status, Summary, TableStatus};
+pub use stop::Stop;

@@ -1,0 +1,107 @@
+//! The data directory: its lock, its format, and the number of partitions that it was made for.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use trackside_core::log::LogError;
+
+/// Why a pipeline cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another engine has the directory, a port is taken: something outside must change first.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The pipeline file and the data directory do not fit together.
+    #[error("{0}")]
+    Mismatch(String),
+    /// Anything else, with what, where and what to do.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// The format that this version writes.
+const FORMAT: u32 = 1;
+
+/// `meta.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    partitions: u32,
+    pipeline: String,
+}
+
+/// Makes the directory, or checks that it fits.
+pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32) -> Result<(), StartError> {
+    let cannot = |what: &str, error: &io::Error| {
+        StartError::Failed(format!(
+            "the data directory `{}` cannot be {what}: {error}; choose another with `data = …` under [pipeline], or make room and give access",
+            data.display()
+        ))
+    };
+    fs::create_dir_all(data).map_err(|error| cannot("made", &error))?;
+    let path = data.join("meta.json");
+    match fs::read_to_string(&path) {
+        Ok(text) => check(&text, data, partitions),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let meta = Meta { format: FORMAT, partitions, pipeline: pipeline.to_owned() };
+            write(data, &path, &meta).map_err(|error| cannot("written", &error))
+        }
+        Err(error) => Err(cannot("read", &error)),
+    }
+}
+
+fn check(text: &str, data: &Path, partitions: u32) -> Result<(), StartError> {
+    let meta: Meta = serde_json::from_str(text).map_err(|error| {
+        StartError::Mismatch(format!(
+            "`{}/meta.json` cannot be read: {error}; restore it, or choose another data directory",
+            data.display()
+        ))
+    })?;
+    if meta.format != FORMAT {
+        return Err(StartError::Mismatch(format!(
+            "`{}` has format {}, this version writes {FORMAT}; use the version that made it",
+            data.display(),
+            meta.format
+        )));
+    }
+    if meta.partitions != partitions {
+        return Err(StartError::Mismatch(format!(
+            "`{}` was made with {} partitions and the pipeline file says {partitions}; set `partitions = {}` under [pipeline], or choose another data directory",
+            data.display(),
+            meta.partitions,
+            meta.partitions
+        )));
+    }
+    Ok(())
+}
+
+fn write(data: &Path, path: &Path, meta: &Meta) -> io::Result<()> {
+    let aside = data.join("meta.json.new");
+    let mut file = File::create(&aside)?;
+    file.write_all(serde_json::to_string_pretty(meta)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    File::open(data)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_partition_count_is_named_with_the_fix() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        open(&data, "p", 2).unwrap();
+        open(&data, "p", 2).unwrap();
+        let message = open(&data, "p", 3).unwrap_err().to_string();
+        assert!(message.contains("made with 2 partitions") && message.contains("partitions = 2"), "{message}");
+    }
+}

@@ -1,0 +1,233 @@
+//! The sums of law 3: what came in equals what came out, at each stage, over the data directory's life.
+//!
+//! Every stage keeps its cumulative counts in the frames that it appends, so a count and the rows it speaks of are
+//! committed by the same append. This file only adds the partitions up and compares. Two things are compared that were
+//! counted apart: rows that went in, and rows that came out; and rows counted against the offsets of the log itself.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Names of counts in frames.
+pub(crate) mod names {
+    /// Ingest: rows and undecodable payloads that sources brought.
+    pub(crate) const TAKEN: &str = "taken";
+    /// Ingest: rows written to `received`.
+    pub(crate) const RECEIVED: &str = "received";
+    /// Any stage: rows and payloads that it rejected.
+    pub(crate) const DEAD: &str = "dead";
+    /// Any stage: frames without rows, each of which takes one offset.
+    pub(crate) const ROWLESS: &str = "rowless";
+    /// Clean and models: input rows worked through.
+    pub(crate) const CONSUMED: &str = "consumed";
+    /// Clean: rows written to `clean`.
+    pub(crate) const CLEAN: &str = "clean";
+    /// Clean: rows dropped by a rule; followed by the rule's name.
+    pub(crate) const FILTERED: &str = "filtered.";
+    /// Models: clean rows scored.
+    pub(crate) const SCORED: &str = "scored";
+    /// Models: clean rows passed over because the model had fallen too far behind.
+    pub(crate) const SKIPPED: &str = "skipped";
+    /// Models: scores with `anomaly` set.
+    pub(crate) const ANOMALIES: &str = "anomalies";
+    /// Models: forecast rows.
+    pub(crate) const FORECASTS: &str = "forecasts";
+}
+
+/// The counts of one stage in one partition, as the newest frame has them.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// Adds to a count.
+pub(crate) fn add(counts: &mut Counts, name: &str, by: u64) {
+    if by > 0 {
+        match counts.get_mut(name) {
+            Some(count) => *count += by,
+            None => _ = counts.insert(name.to_owned(), by),
+        }
+    }
+}
+
+/// Where a stage publishes its counts for status and metrics: written after each append, read by anyone.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Board(Arc<Mutex<(Counts, u64)>>);
+
+impl Board {
+    /// The counts of the newest frame and the output's end.
+    pub(crate) fn publish(&self, counts: &Counts, end: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (counts.clone(), end);
+    }
+
+    pub(crate) fn read(&self) -> (Counts, u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The sum at the door.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IngestSum {
+    /// Rows and payloads that sources brought.
+    pub taken: u64,
+    /// Rows in `received`.
+    pub received: u64,
+    /// Payloads that did not decode.
+    pub dead: u64,
+    /// Dead letters sent round again.
+    pub retried: u64,
+    /// `taken + retried = received + dead`.
+    pub balanced: bool,
+}
+
+/// The sum of cleaning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CleanSum {
+    /// Rows in `received`.
+    pub received: u64,
+    /// Rows in `clean`.
+    pub clean: u64,
+    /// Rows rejected.
+    pub dead: u64,
+    /// Rows dropped.
+    pub filtered: u64,
+    /// Rows dropped, by the rule that dropped them.
+    pub filtered_by: BTreeMap<String, u64>,
+    /// Rows received that cleaning has not seen yet.
+    pub in_flight: u64,
+    /// `received = clean + dead + filtered + in flight`.
+    pub balanced: bool,
+}
+
+/// The sum of one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ModelSum {
+    /// Rows in `clean`.
+    pub clean: u64,
+    /// Rows scored.
+    pub scored: u64,
+    /// Rows rejected.
+    pub dead: u64,
+    /// Rows passed over.
+    pub skipped: u64,
+    /// Rows that it has not seen yet.
+    pub in_flight: u64,
+    /// `clean = scored + dead + skipped + in flight`.
+    pub balanced: bool,
+}
+
+/// All sums.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Sums {
+    /// At the door.
+    pub ingest: IngestSum,
+    /// Of cleaning.
+    pub clean: CleanSum,
+    /// Of each model.
+    pub models: BTreeMap<String, ModelSum>,
+}
+
+impl Sums {
+    /// Whether every sum holds.
+    pub fn balanced(&self) -> bool {
+        self.ingest.balanced && self.clean.balanced && self.models.values().all(|model| model.balanced)
+    }
+
+    /// Rows under way anywhere.
+    pub fn in_flight(&self) -> u64 {
+        self.clean.in_flight + self.models.values().map(|model| model.in_flight).sum::<u64>()
+    }
+}
+
+/// Adds up partitions: (counts, end of the output).
+pub(crate) struct Totals {
+    counts: Counts,
+    /// Rows that the log's offsets speak of: the end of each partition less its rowless frames.
+    rows: u64,
+}
+
+impl Totals {
+    /// Sums over the partitions of one stage.
+    pub(crate) fn of<'a>(boards: impl IntoIterator<Item = &'a Board>) -> Self {
+        let mut total = Self { counts: Counts::new(), rows: 0 };
+        for board in boards {
+            let (counts, end) = board.read();
+            total.rows += end.saturating_sub(counts.get(names::ROWLESS).copied().unwrap_or(0));
+            counts.iter().for_each(|(name, count)| add(&mut total.counts, name, *count));
+        }
+        total
+    }
+
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    fn filtered(&self) -> BTreeMap<String, u64> {
+        self.counts
+            .iter()
+            .filter_map(|(name, count)| Some((name.strip_prefix(names::FILTERED)?.to_owned(), *count)))
+            .collect()
+    }
+}
+
+/// Compares what the stages counted. Downstream must be read before upstream, so that rows in motion count as in
+/// flight and never as made from nothing.
+pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)]) -> Sums {
+    let (taken, received, dead) = (ingest.get(names::TAKEN), ingest.get(names::RECEIVED), ingest.get(names::DEAD));
+    let (consumed, cleaned) = (clean.get(names::CONSUMED), clean.get(names::CLEAN));
+    let filtered_by = clean.filtered();
+    let filtered = filtered_by.values().sum();
+    let model = |(name, model): &(String, Totals)| {
+        let (consumed, scored) = (model.get(names::CONSUMED), model.get(names::SCORED));
+        let (dead, skipped) = (model.get(names::DEAD), model.get(names::SKIPPED));
+        let balanced = consumed == scored + dead + skipped && consumed <= cleaned;
+        (
+            name.clone(),
+            ModelSum { clean: cleaned, scored, dead, skipped, in_flight: cleaned.saturating_sub(consumed), balanced },
+        )
+    };
+    Sums {
+        ingest: IngestSum {
+            taken,
+            received,
+            dead,
+            retried: 0,
+            balanced: taken == received + dead && received == ingest.rows,
+        },
+        clean: CleanSum {
+            received,
+            clean: cleaned,
+            dead: clean.get(names::DEAD),
+            filtered,
+            filtered_by,
+            in_flight: received.saturating_sub(consumed),
+            balanced: consumed == cleaned + clean.get(names::DEAD) + filtered
+                && consumed <= received
+                && cleaned == clean.rows,
+        },
+        models: models.iter().map(model).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(counts: &[(&str, u64)], end: u64) -> Board {
+        let board = Board::default();
+        board.publish(&counts.iter().map(|(n, c)| (n.to_string(), *c)).collect(), end);
+        board
+    }
+
+    #[test]
+    fn a_row_that_vanished_breaks_the_sum() {
+        let ingest = board(&[("taken", 10), ("received", 9), ("dead", 1), ("rowless", 1)], 10);
+        let good = board(&[("consumed", 8), ("clean", 6), ("filtered.dedupe", 2)], 6);
+        let sums_of = |clean: &Board| sums(&Totals::of([&ingest]), &Totals::of([clean]), &[]);
+        let sums = sums_of(&good);
+        assert!(sums.balanced());
+        assert_eq!((sums.clean.in_flight, sums.clean.filtered), (1, 2));
+        assert!(!sums_of(&board(&[("consumed", 8), ("clean", 5), ("filtered.dedupe", 2)], 5)).balanced());
+        assert!(
+            !sums_of(&board(&[("consumed", 8), ("clean", 6), ("filtered.dedupe", 2)], 7)).balanced(),
+            "the log holds a row that nobody counted"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! Cleaning: one thread a partition reads `received`, runs the chain, and appends to `clean`.
+//!
+//! The output asks nobody how far it had come: its newest frame carries the input range and the counts. After a
+//! restart the state comes from the newest snapshot at or before that position, and the rows between are replayed
+//! with their output suppressed. From the same `received` the same rows come out, however they were cut.
+
+use crate::ledger::{Board, Counts, add, names};
+use crate::metrics::{Meter, StageState};
+use crate::policy::Backoff;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::stop::Stop;
+use crate::wall::now;
+use arrow::array::RecordBatch;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use trackside_core::batch;
+use trackside_core::dead_letter::{self, DeadLetter};
+use trackside_core::error::Failure;
+use trackside_core::log::{
+    Budget, End, Frame, FrameDraft, FrameKind, FrameMeta, LogError, LogReader, LogWriter, SectionKind,
+};
+use trackside_core::operator::Operator;
+use trackside_core::position::{InputRange, Position};
+use trackside_core::series::SeriesIndex;
+use trackside_core::work::{CleanLayout, Touches, Work};
+
+/// What one read takes: enough for large batches, small enough for the frame limit of a broker.
+const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
+/// Small frames are put together up to this many rows.
+const COALESCE: usize = 8192;
+/// How long a wait for input lasts before the stop signal is looked at again.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// The chain of one partition: pure, as its operators are.
+pub(crate) struct Chain {
+    layout: Arc<CleanLayout>,
+    operators: Vec<Box<dyn Operator>>,
+    index: SeriesIndex,
+}
+
+/// What came out of a chain.
+pub(crate) struct Cleaned {
+    pub(crate) rows: RecordBatch,
+    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) filtered: BTreeMap<String, u64>,
+}
+
+impl Chain {
+    /// A chain as new.
+    pub(crate) fn new(layout: &Arc<trackside_core::schema::Layout>, operators: Vec<Box<dyn Operator>>) -> Self {
+        let mut touches = vec![Touches::default(); layout.config.fields.len()];
+        operators.iter().for_each(|operator| operator.touches(&mut touches));
+        Self { layout: CleanLayout::new(layout.clone(), touches), operators, index: SeriesIndex::new(layout.tags()) }
+    }
+
+    /// The layout of what comes out.
+    pub(crate) fn layout(&self) -> &Arc<CleanLayout> {
+        &self.layout
+    }
+
+    /// Sends rows through.
+    pub(crate) fn process(&mut self, rows: RecordBatch, offsets: Vec<u64>) -> Result<Cleaned, Failure> {
+        let mut series = Vec::with_capacity(rows.num_rows());
+        self.index.rows(&rows, &mut series);
+        let mut work = Work::new(self.layout.clone(), rows, offsets, series);
+        for operator in &mut self.operators {
+            operator.process(&mut work)?;
+        }
+        let rows =
+            work.finish().map_err(|error| Failure::stop(format!("the clean rows do not fit their schema: {error}")))?;
+        Ok(Cleaned { rows, dead: work.dead, filtered: work.filtered })
+    }
+
+    fn tick(&mut self, at: i64) {
+        self.operators.iter_mut().for_each(|operator| operator.tick(at));
+    }
+
+    /// Length-prefixed: the series' keys, then each operator's state.
+    fn snapshot(&self) -> Vec<u8> {
+        let mut state = Vec::new();
+        let mut put = |bytes: &[u8]| {
+            state.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            state.extend_from_slice(bytes);
+        };
+        put(&(self.index.len() as u64).to_le_bytes());
+        self.index.encoded().iter().for_each(|key| put(key));
+        self.operators.iter().for_each(|operator| put(&operator.snapshot()));
+        state
+    }
+
+    fn restore(&mut self, mut state: &[u8]) -> Option<()> {
+        let mut take = || -> Option<&[u8]> {
+            let (length, rest) = state.split_first_chunk::<8>()?;
+            let (bytes, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            state = rest;
+            Some(bytes)
+        };
+        let count = u64::from_le_bytes(take()?.try_into().ok()?);
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            keys.push(take()?.to_vec());
+        }
+        self.index = SeriesIndex::restore(self.layout.layout.tags(), keys);
+        for operator in &mut self.operators {
+            operator.restore(take()?).ok()?;
+        }
+        Some(())
+    }
+}
+
+/// Everything that one partition's cleaning needs.
+pub(crate) struct CleanStage {
+    pub(crate) build: Box<dyn Fn() -> Chain + Send>,
+    pub(crate) reader: Box<dyn LogReader>,
+    pub(crate) writer: Arc<Mutex<Box<dyn LogWriter>>>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshot_every: Duration,
+    pub(crate) board: Board,
+    pub(crate) meter: Arc<Meter>,
+    /// Rows worked through, over all partitions: the door's lag bound.
+    pub(crate) consumed: Arc<AtomicU64>,
+    /// Input offset from which this stage still needs rows, for retention.
+    pub(crate) keep_from: Arc<AtomicU64>,
+    pub(crate) stop: Stop,
+}
+
+/// A state that becomes a snapshot once the output is durable up to `output`.
+struct Pending {
+    snapshot: Snapshot,
+    output: u64,
+}
+
+impl CleanStage {
+    /// Runs until the stop is set and the input is worked through.
+    pub(crate) fn run(mut self) {
+        let mut backoff = Backoff::default();
+        // A failure of the log is retried from the position that the output names, with the state built anew.
+        while let Err(failure) = self.run_once(&mut backoff) {
+            let wait = backoff.next();
+            tracing::warn!(error = %failure, wait_ms = wait.as_millis(), "cleaning waits");
+            self.meter.errors.fetch_add(1, Relaxed);
+            self.meter.state(StageState::BackingOff, Some(failure.to_string()));
+            if self.stop.wait(wait) {
+                return;
+            }
+        }
+        self.meter.state(StageState::Finished, None);
+    }
+
+    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let newest = lock(&self.writer).newest();
+        let mut counts = newest.as_ref().map(|head| head.meta.counts.clone()).unwrap_or_default();
+        let oldest = self.reader.oldest().map_err(from_log)?;
+        let done = newest
+            .and_then(|head| head.meta.input)
+            .map_or(Position { epoch: 0, offset: oldest }, |i| Position { epoch: i.epoch, offset: i.to });
+        let mut chain = self.recover(done, oldest)?;
+        let mut position = done;
+        let mut pending: Option<Pending> = None;
+        let mut saved = Instant::now();
+        loop {
+            if self.stop.is_overdue() {
+                return Ok(());
+            }
+            if !self.reader.wait(position.offset, End::Published, WAIT) {
+                self.meter.state(StageState::Waiting, None);
+                if self.stop.is_set() && self.reader.published() <= position.offset {
+                    self.save(&chain, position, &mut pending, true);
+                    return Ok(());
+                }
+            }
+            for frames in coalesced(self.reader.read(position.offset, BUDGET, End::Published).map_err(from_log)?) {
+                position = self.step(&mut chain, &frames, &mut counts)?;
+                backoff.reset();
+            }
+            if saved.elapsed() >= self.snapshot_every {
+                saved = Instant::now();
+                self.save(&chain, position, &mut pending, false);
+            }
+        }
+    }
+
+    /// The chain as it was when the output was written: newest snapshot, then a replay up to `done`.
+    fn recover(&mut self, done: Position, oldest: u64) -> Result<Chain, Failure> {
+        let mut chain = (self.build)();
+        let mut from = oldest;
+        if let Some(snapshot) = self.snapshots.load(done).filter(|s| s.position.offset >= oldest) {
+            if chain.restore(&snapshot.state).is_some() {
+                from = snapshot.position.offset;
+            } else {
+                tracing::warn!("a snapshot does not fit the chain; cleaning replays what the log still holds");
+                chain = (self.build)();
+            }
+        }
+        while from < done.offset {
+            let mut frames = self.reader.read(from, BUDGET, End::Published).map_err(from_log)?;
+            frames.retain(|frame| frame.end <= done.offset);
+            let Some(last) = frames.last() else { break };
+            from = last.end;
+            for frames in coalesced(frames) {
+                run_chain(&mut chain, &frames)?;
+            }
+        }
+        Ok(chain)
+    }
+
+    /// One batch: input frames of one epoch in, one output frame out.
+    fn step(&mut self, chain: &mut Chain, frames: &[Frame], counts: &mut Counts) -> Result<Position, Failure> {
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(Failure::stop("no frames")) };
+        let input = InputRange { epoch: first.epoch, from: first.first, to: last.end };
+        let consumed: usize = frames.iter().map(Frame::num_rows).sum();
+        let cleaned = run_chain(chain, frames)?;
+        let now = now();
+        let mut next = counts.clone();
+        let mut sections = Vec::new();
+        let mut rows = 0;
+        if let Some(cleaned) = cleaned {
+            rows = cleaned.rows.num_rows();
+            add(&mut next, names::CLEAN, rows as u64);
+            add(&mut next, names::DEAD, cleaned.dead.len() as u64);
+            for (rule, count) in &cleaned.filtered {
+                add(&mut next, &format!("{}{rule}", names::FILTERED), *count);
+            }
+            if rows > 0 {
+                sections.push((SectionKind::Rows, cleaned.rows));
+            }
+            if !cleaned.dead.is_empty() {
+                sections.push((SectionKind::DeadLetters, dead_letter::batch(&cleaned.dead, now)));
+            }
+        }
+        add(&mut next, names::CONSUMED, consumed as u64);
+        add(&mut next, names::ROWLESS, u64::from(rows == 0));
+        let meta = FrameMeta { kind: last.meta.kind, input: Some(input), sources: BTreeMap::new(), counts: next };
+        let draft = FrameDraft { meta, ingest_time: last.ingest_time, sections };
+        let end = self.append(&draft)?;
+        *counts = draft.meta.counts;
+        self.board.publish(counts, end);
+        self.consumed.fetch_add(consumed as u64, Relaxed);
+        self.meter.rows.fetch_add(rows as u64, Relaxed);
+        self.meter.lag.store(self.reader.published().saturating_sub(input.to), Relaxed);
+        self.meter.latency.note(crate::wall::now() - first.ingest_time);
+        self.meter.state(StageState::Running, None);
+        Ok(Position { epoch: input.epoch, offset: input.to })
+    }
+
+    /// Appends; without room it waits for some, and the lag that grows meanwhile slows the sources (law 8).
+    fn append(&self, draft: &FrameDraft) -> Result<u64, Failure> {
+        let mut backoff = Backoff::default();
+        loop {
+            match lock(&self.writer).append(draft) {
+                Ok(appended) => return Ok(appended.end),
+                Err(LogError::Full(why)) => self.meter.state(StageState::BackingOff, Some(why)),
+                Err(error) => return Err(from_log(error)),
+            }
+            if self.stop.wait(backoff.next()) {
+                return Err(Failure::retry("stopped while the disk was full"));
+            }
+        }
+    }
+
+    /// Notes the state now, and writes the one noted before if its output has become durable.
+    fn save(&self, chain: &Chain, position: Position, pending: &mut Option<Pending>, last: bool) {
+        if let Some(ready) = pending.take_if(|p| lock(&self.writer).durable() >= p.output) {
+            match self.snapshots.save(&ready.snapshot) {
+                Ok(()) => self.keep_from.store(self.snapshots.oldest().map_or(0, |old| old.position.offset), Relaxed),
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot of cleaning could not be saved; the next restart replays more")
+                }
+            }
+        }
+        if pending.is_none() && !last {
+            let output = lock(&self.writer).published();
+            *pending = Some(Pending { snapshot: Snapshot { position, state: chain.snapshot() }, output });
+        }
+    }
+}
+
+/// Frames that are worked through together: of one epoch, ticks alone, small ones up to [`COALESCE`] rows.
+fn coalesced(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
+    let mut groups: Vec<Vec<Frame>> = Vec::new();
+    let mut rows = 0;
+    for frame in frames {
+        let more = frame.num_rows();
+        let alone = frame.meta.kind != FrameKind::Rows;
+        match groups.last_mut() {
+            Some(group)
+                if !alone
+                    && group[0].epoch == frame.epoch
+                    && group[0].meta.kind == FrameKind::Rows
+                    && rows + more <= COALESCE =>
+            {
+                rows += more;
+                group.push(frame);
+            }
+            _ => {
+                rows = more;
+                groups.push(vec![frame]);
+            }
+        }
+    }
+    groups
+}
+
+fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Failure> {
+    for tick in frames.iter().filter(|frame| frame.meta.kind == FrameKind::Tick) {
+        chain.tick(tick.ingest_time);
+    }
+    let batches: Vec<RecordBatch> = frames.iter().filter_map(|frame| frame.rows().cloned()).collect();
+    let rows = batch::concat(&batches)
+        .map_err(|error| Failure::stop(format!("frames of `received` do not fit together: {error}")))?;
+    let Some(rows) = rows else { return Ok(None) };
+    let offsets = frames.iter().flat_map(|frame| (frame.first..).take(frame.num_rows())).collect();
+    chain.process(rows, offsets).map(Some)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn from_log(error: LogError) -> Failure {
+    match error {
+        LogError::Full(why) | LogError::NotFound(why) => Failure::retry(why),
+        other => Failure::stop(other),
+    }
+}

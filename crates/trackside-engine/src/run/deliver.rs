@@ -1,0 +1,126 @@
+//! Delivery: one thread a sink and partition reads durable frames and hands their rows to the sink.
+//!
+//! The sink is asked how far it has come; nobody else remembers it. Failures that may heal are retried with back-off,
+//! and meanwhile retention keeps what the sink has not taken.
+
+use crate::metrics::{Meter, StageState};
+use crate::policy::Backoff;
+use crate::run::clean::from_log;
+use crate::stop::Stop;
+use crate::wall::now;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use trackside_core::error::{Action, Failure};
+use trackside_core::log::{Budget, End, Frame, LogReader, SectionKind};
+use trackside_core::sink::{Sink, SinkRows, SinkTotals};
+
+const BUDGET: Budget = Budget { bytes: 8 << 20, frames: 512 };
+/// How long a wait for durable rows lasts before age and stop are looked at again.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Everything that one sink needs for one partition.
+pub(crate) struct DeliverStage {
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) reader: Box<dyn LogReader>,
+    /// Which section of the frames it is given.
+    pub(crate) section: SectionKind,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) totals: Arc<Mutex<SinkTotals>>,
+    /// What it has committed: retention keeps the rest.
+    pub(crate) keep_from: Arc<AtomicU64>,
+    pub(crate) stop: Stop,
+}
+
+impl DeliverStage {
+    /// Runs until the stop is set and everything durable is delivered.
+    pub(crate) fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.run_once(&mut backoff) {
+                Ok(()) => return self.meter.state(StageState::Finished, None),
+                Err(failure) => {
+                    self.meter.errors.fetch_add(1, Relaxed);
+                    if failure.action == Action::Stop {
+                        tracing::error!(error = %failure, "a sink stopped; what it has not taken is kept");
+                        return self.meter.state(StageState::Stopped, Some(failure.to_string()));
+                    }
+                    if failure.action == Action::Reject && self.sink.skip_rejected() {
+                        tracing::warn!(error = %failure, "a sink's receiver refused rows for good; they are passed over");
+                        continue;
+                    }
+                    let wait = backoff.next();
+                    tracing::warn!(error = %failure, wait_ms = wait.as_millis(), "a sink waits");
+                    self.meter.state(StageState::BackingOff, Some(failure.to_string()));
+                    if self.stop.wait(wait) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let resumed = self.sink.resume()?;
+        let mut offset = match resumed {
+            Some(position) => position.offset,
+            None => self.reader.oldest().map_err(from_log)?,
+        };
+        self.keep_from.store(offset, Relaxed);
+        loop {
+            let stopping = self.stop.is_set();
+            if self.stop.is_overdue() {
+                return Ok(());
+            }
+            if self.reader.wait(offset, End::Durable, WAIT) {
+                for frame in self.reader.read(offset, BUDGET, End::Durable).map_err(from_log)? {
+                    let rows = self.rows(&frame, offset);
+                    let count = rows.rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+                    self.sink.write(&rows)?;
+                    offset = frame.end;
+                    self.meter.rows.fetch_add(count, Relaxed);
+                    if count > 0 {
+                        self.meter.latency.note(now() - frame.ingest_time);
+                    }
+                }
+                self.meter.state(StageState::Running, None);
+                backoff.reset();
+            } else {
+                self.meter.state(StageState::Waiting, None);
+                if stopping {
+                    let committed = self.sink.flush(now())?;
+                    self.committed(committed);
+                    return Ok(());
+                }
+            }
+            self.meter.lag.store(self.reader.published().saturating_sub(offset), Relaxed);
+            let committed = self.sink.poll(now())?;
+            self.committed(committed);
+        }
+    }
+
+    fn committed(&self, position: Option<trackside_core::position::Position>) {
+        if let Some(position) = position {
+            self.keep_from.store(position.offset, Relaxed);
+        }
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = self.sink.totals();
+    }
+
+    /// The part of a frame from `offset` on (a sink's position may lie inside of a frame).
+    fn rows(&self, frame: &Frame, offset: u64) -> SinkRows {
+        let mut rows = frame.section(self.section).cloned();
+        let mut first = frame.first;
+        if self.section == SectionKind::Rows && offset > frame.first {
+            let skip = (offset - frame.first) as usize;
+            rows = rows.map(|rows| rows.slice(skip.min(rows.num_rows()), rows.num_rows().saturating_sub(skip)));
+            first = offset;
+        }
+        SinkRows {
+            epoch: frame.epoch,
+            first,
+            end: frame.end,
+            ingest_time: frame.ingest_time,
+            rows: rows.filter(|rows| rows.num_rows() > 0),
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The door: deliveries of sources become frames in `received`, and acknowledgements follow the fsync.
+//!
+//! A delivery is split by series, room is reserved in every partition it goes to, and only then is the first frame
+//! appended: a refusal stores nothing. Each partition has a thread that fsyncs whatever was published since the last
+//! time (group commit) and then answers everyone who waited for it. Appending happens on the source's own thread; a
+//! partition is locked for the length of one write.
+//!
+//! A replayable source's delivery writes a frame to *every* partition, with rows or without, so that each partition
+//! knows for itself how much of the stream it holds (law 4).
+
+use crate::ledger::{Board, Counts, add, names};
+use crate::metrics::{Meter, StageState};
+use crate::stop::Stop;
+use crate::wall::now;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use trackside_core::batch;
+use trackside_core::dead_letter::{self, DeadLetter};
+use trackside_core::log::{EpochStart, FrameDraft, FrameKind, FrameMeta, LogError, LogSync, LogWriter, SectionKind};
+use trackside_core::position::{Resume, SourcePositions};
+use trackside_core::schema::Layout;
+use trackside_core::source::{Ack, Delivery, Door, Outcome, Refused, SourceState};
+
+/// When the disk is full, clients are asked to come back after this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Without anyone waiting for an acknowledgement, fsyncs are at least this far apart.
+const IDLE_SYNC: Duration = Duration::from_millis(20);
+/// How often a paused source looks whether there is room again.
+const PAUSE_STEP: Duration = Duration::from_millis(5);
+/// Bytes that a frame takes beside its columns: header, schema, dictionaries, counts.
+const FRAME_OVERHEAD: u64 = 16 * 1024;
+
+/// `received`: all partitions with their writers.
+pub(crate) struct Received {
+    layout: Arc<Layout>,
+    partitions: Vec<Partition>,
+    max_lag: u64,
+    /// Rows that cleaning has worked through; written by `run/clean.rs`.
+    pub(crate) consumed: Arc<AtomicU64>,
+    appended: AtomicU64,
+    /// Rows turned away with nothing stored.
+    pub(crate) refused: AtomicU64,
+    stop: Stop,
+}
+
+struct Partition {
+    writer: Mutex<Writer>,
+    commits: Arc<Commits>,
+    board: Board,
+}
+
+/// What is guarded by a partition's lock.
+struct Writer {
+    log: Box<dyn LogWriter>,
+    counts: Counts,
+    sources: BTreeMap<String, SourcePositions>,
+}
+
+impl Received {
+    /// Takes over the writers, with the counts and positions of their newest frames.
+    pub(crate) fn new(layout: Arc<Layout>, writers: Vec<Box<dyn LogWriter>>, max_lag: u64, stop: Stop) -> Arc<Self> {
+        let partition = |log: Box<dyn LogWriter>| {
+            let meta = log.newest().map(|head| head.meta).unwrap_or_default();
+            let (commits, board) = (Commits::new(log.syncer()), Board::default());
+            board.publish(&meta.counts, log.published());
+            Partition { writer: Mutex::new(Writer { log, counts: meta.counts, sources: meta.sources }), commits, board }
+        };
+        let partitions: Vec<Partition> = writers.into_iter().map(partition).collect();
+        let appended: u64 =
+            partitions.iter().map(|p| p.board.read().0.get(names::RECEIVED).copied().unwrap_or(0)).sum();
+        let (consumed, refused) = (Arc::default(), AtomicU64::new(0));
+        Arc::new(Self { layout, partitions, max_lag, consumed, appended: AtomicU64::new(appended), refused, stop })
+    }
+
+    /// Starts the threads that make partitions durable. They end when `finish` is set and all is durable.
+    pub(crate) fn start_syncing(self: &Arc<Self>, finish: &Stop) -> Vec<std::thread::JoinHandle<()>> {
+        let start = |(number, partition): (usize, &Partition)| {
+            let (commits, finish) = (partition.commits.clone(), finish.clone());
+            let name = format!("sync-{number}");
+            // Spawning fails only when the machine is out of threads, before any event was taken.
+            std::thread::Builder::new().name(name).spawn(move || commits.run(&finish)).expect("a thread can be started")
+        };
+        self.partitions.iter().enumerate().map(start).collect()
+    }
+
+    /// Counts of each partition.
+    pub(crate) fn boards(&self) -> impl Iterator<Item = &Board> {
+        self.partitions.iter().map(|partition| &partition.board)
+    }
+
+    /// The syncer of a partition.
+    pub(crate) fn syncer(&self, partition: u32) -> Arc<dyn LogSync> {
+        self.partitions[partition as usize].commits.log.clone()
+    }
+
+    /// The reigns of a partition.
+    pub(crate) fn epochs(&self, partition: u32) -> Vec<EpochStart> {
+        lock(&self.partitions[partition as usize].writer).log.epochs()
+    }
+
+    /// Whether the end of the input is the newest thing that every partition knows.
+    pub(crate) fn ends_marked(&self) -> bool {
+        self.partitions
+            .iter()
+            .all(|p| lock(&p.writer).log.newest().is_some_and(|head| head.meta.kind == FrameKind::End))
+    }
+
+    /// Lets go of segments that nobody needs.
+    pub(crate) fn retain(&self, partition: u32, keep_from: u64) -> Result<u64, LogError> {
+        lock(&self.partitions[partition as usize].writer).log.retain(keep_from)
+    }
+
+    /// Bytes on disk of a partition.
+    pub(crate) fn bytes(&self, partition: u32) -> u64 {
+        lock(&self.partitions[partition as usize].writer).log.bytes()
+    }
+
+    /// Logs that time passed, or that all input ended, in every partition.
+    pub(crate) fn mark(&self, kind: FrameKind) -> Result<(), LogError> {
+        for partition in &self.partitions {
+            let mut writer = lock(&partition.writer);
+            add(&mut writer.counts, names::ROWLESS, 1);
+            let meta = FrameMeta { kind, input: None, sources: writer.sources.clone(), counts: writer.counts.clone() };
+            let appended = writer.log.append(&FrameDraft { meta, ingest_time: now(), sections: Vec::new() });
+            match appended {
+                Ok(appended) => {
+                    partition.board.publish(&writer.counts, appended.end);
+                    partition.commits.published();
+                }
+                Err(error) => {
+                    writer.counts.entry(names::ROWLESS.into()).and_modify(|count| *count -= 1);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lag(&self) -> u64 {
+        self.appended.load(Relaxed).saturating_sub(self.consumed.load(Relaxed))
+    }
+
+    fn resume(&self, source: &str) -> Resume {
+        let positions: Vec<SourcePositions> =
+            self.partitions.iter().map(|p| lock(&p.writer).sources.get(source).cloned().unwrap_or_default()).collect();
+        let streams: BTreeSet<&String> = positions.iter().flat_map(BTreeMap::keys).collect();
+        let stands = |stream: &String| {
+            let stands: BTreeSet<u64> = positions.iter().map(|held| held.get(stream).copied().unwrap_or(0)).collect();
+            (stream.clone(), stands.into_iter().collect())
+        };
+        Resume { stands: streams.into_iter().map(stands).collect() }
+    }
+
+    fn deliver(&self, source: &str, mut delivery: Delivery) -> Result<usize, Refused> {
+        if self.stop.is_set() {
+            return Err(Refused::Stopping);
+        }
+        let now = now();
+        let ack = delivery.ack.take();
+        let shares = self.split(source, &mut delivery, now);
+        let rows = shares.iter().map(|(_, draft)| draft.rows()).sum::<usize>();
+        let mut writers: Vec<(usize, MutexGuard<'_, Writer>, FrameDraft, Counts)> = Vec::with_capacity(shares.len());
+        for (number, draft) in shares {
+            let mut writer = lock(&self.partitions[number].writer);
+            if let Some(span) = &delivery.span
+                && writer
+                    .sources
+                    .get(source)
+                    .and_then(|held| held.get(&span.stream))
+                    .is_some_and(|held| *held >= span.to)
+            {
+                continue; // This partition holds it already: it was fsynced before a crash that others did not survive.
+            }
+            let bytes: u64 = draft.sections.iter().map(|(_, rows)| rows.get_array_memory_size() as u64).sum();
+            writer.log.reserve(bytes + FRAME_OVERHEAD).map_err(|error| {
+                self.refused.fetch_add((rows + delivery.dead.len()).max(1) as u64, Relaxed);
+                Refused::Full { reason: error.to_string(), retry_after: RETRY_AFTER }
+            })?;
+            let counts = writer.counts.clone();
+            writers.push((number, writer, draft, counts));
+        }
+        // From here on something may be stored: a failure means "unknown", never "no".
+        let waiting = Countdown::new(writers.len(), ack);
+        for (number, mut writer, mut draft, mut counts) in writers {
+            let partition = &self.partitions[number];
+            let taken = draft.rows() as u64;
+            let dead = draft
+                .sections
+                .iter()
+                .find(|(kind, _)| *kind == SectionKind::DeadLetters)
+                .map_or(0, |(_, d)| d.num_rows() as u64);
+            add(&mut counts, names::TAKEN, taken + dead);
+            add(&mut counts, names::RECEIVED, taken);
+            add(&mut counts, names::DEAD, dead);
+            add(&mut counts, names::ROWLESS, u64::from(taken == 0));
+            let mut sources = writer.sources.clone();
+            if let Some(span) = &delivery.span {
+                sources.entry(source.to_owned()).or_default().insert(span.stream.clone(), span.to);
+            }
+            draft.meta = FrameMeta { kind: FrameKind::Rows, input: None, sources, counts };
+            match writer.log.append(&draft) {
+                Ok(appended) => {
+                    partition.board.publish(&draft.meta.counts, appended.end);
+                    self.appended.fetch_add(taken, Relaxed);
+                    (writer.counts, writer.sources) = (draft.meta.counts, draft.meta.sources);
+                    partition.commits.wait_for(appended.end, waiting.clone());
+                }
+                Err(error) => waiting.fail(&format!("received could not be written: {error}")),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Which partition gets what: (partition, frame). Dead letters go to partition 0.
+    fn split(&self, source: &str, delivery: &mut Delivery, now: i64) -> Vec<(usize, FrameDraft)> {
+        let count = self.partitions.len();
+        let mut shares: Vec<Option<RecordBatch>> = vec![None; count];
+        if let Some(rows) = delivery.rows.take().filter(|rows| rows.num_rows() > 0) {
+            if count == 1 {
+                shares[0] = Some(rows);
+            } else {
+                shares = by_partition(&rows, self.layout.tags(), count);
+            }
+        }
+        let dead = std::mem::take(&mut delivery.dead);
+        let letters = (!dead.is_empty()).then(|| dead_letter::batch(&named(dead, source), now));
+        let everywhere = delivery.span.is_some();
+        let draft = |(number, rows): (usize, Option<RecordBatch>)| {
+            let mut sections: Vec<_> = rows.map(|rows| (SectionKind::Rows, rows)).into_iter().collect();
+            if number == 0 {
+                sections.extend(letters.clone().map(|letters| (SectionKind::DeadLetters, letters)));
+            }
+            (everywhere || !sections.is_empty())
+                .then(|| (number, FrameDraft { meta: FrameMeta::default(), ingest_time: now, sections }))
+        };
+        shares.into_iter().enumerate().filter_map(draft).collect()
+    }
+}
+
+fn named(mut letters: Vec<DeadLetter>, source: &str) -> Vec<DeadLetter> {
+    letters
+        .iter_mut()
+        .filter(|letter| letter.component.is_empty())
+        .for_each(|letter| source.clone_into(&mut letter.component));
+    letters
+}
+
+/// Rows by the hash of their series; rows without a series go to partition 0. The hash must never change: it is part
+/// of the data directory (a series' rows stay in its partition).
+fn by_partition(rows: &RecordBatch, tags: &[String], count: usize) -> Vec<Option<RecordBatch>> {
+    let columns: Vec<_> = tags.iter().filter_map(|tag| batch::tag(rows, tag)).collect();
+    // One hash a text, not one a row.
+    let hashes: Vec<Vec<u64>> = columns
+        .iter()
+        .map(|(_, values)| {
+            values.iter().map(|text| xxhash_rust::xxh3::xxh3_64(text.unwrap_or_default().as_bytes())).collect()
+        })
+        .collect();
+    let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for row in 0..rows.num_rows() {
+        let mut hash = 0u64;
+        for ((column, _), hashes) in columns.iter().zip(&hashes) {
+            let text =
+                if arrow::array::Array::is_valid(column, row) { hashes[column.keys().value(row) as usize] } else { 0 };
+            hash = hash.rotate_left(17).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ text;
+        }
+        rows_of[(hash % count as u64) as usize].push(row as u32);
+    }
+    // Indices come from this very batch, so they are in range.
+    let take = |picked: Vec<u32>| {
+        (!picked.is_empty()).then(|| take_record_batch(rows, &UInt32Array::from(picked)).expect("rows of this batch"))
+    };
+    rows_of.into_iter().map(take).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls the delivery's ack once, when every partition that it went to is durable, or one of them failed.
+struct Countdown {
+    left: Mutex<(usize, Option<Ack>)>,
+}
+
+impl Countdown {
+    fn new(partitions: usize, ack: Option<Ack>) -> Arc<Self> {
+        let countdown = Arc::new(Self { left: Mutex::new((partitions, ack)) });
+        if partitions == 0 {
+            countdown.answer(Outcome::Durable); // nothing new: all of it was held before
+        }
+        countdown
+    }
+
+    fn done(&self) {
+        let last = {
+            let mut left = lock(&self.left);
+            left.0 = left.0.saturating_sub(1);
+            left.0 == 0
+        };
+        if last {
+            self.answer(Outcome::Durable);
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        self.answer(Outcome::Unknown(why.to_owned()));
+    }
+
+    fn answer(&self, outcome: Outcome) {
+        let ack = lock(&self.left).1.take();
+        if let Some(ack) = ack {
+            ack(outcome);
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        lock(&self.left).1.is_some()
+    }
+}
+
+/// Group commit of one partition.
+struct Commits {
+    log: Arc<dyn LogSync>,
+    state: Mutex<CommitState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct CommitState {
+    dirty: bool,
+    urgent: bool,
+    waiting: VecDeque<(u64, Arc<Countdown>)>,
+}
+
+impl Commits {
+    fn new(log: Arc<dyn LogSync>) -> Arc<Self> {
+        Arc::new(Self { log, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    fn published(&self) {
+        lock(&self.state).dirty = true;
+        self.changed.notify_one();
+    }
+
+    fn wait_for(&self, end: u64, countdown: Arc<Countdown>) {
+        let mut state = lock(&self.state);
+        state.urgent |= countdown.is_awaited();
+        state.dirty = true;
+        state.waiting.push_back((end, countdown));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn run(&self, finish: &Stop) {
+        loop {
+            let mut state = lock(&self.state);
+            while !state.dirty {
+                if finish.is_set() {
+                    return;
+                }
+                state = self
+                    .changed
+                    .wait_timeout(state, Duration::from_millis(50))
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            if !state.urgent && !finish.is_set() {
+                // Nobody waits for an answer: let more come together, unless somebody does meanwhile.
+                state = self
+                    .changed
+                    .wait_timeout_while(state, IDLE_SYNC, |s| !s.urgent)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+            }
+            (state.dirty, state.urgent) = (false, false);
+            drop(state);
+            let result = self.log.sync();
+            self.answer(result);
+        }
+    }
+
+    fn answer(&self, result: Result<u64, LogError>) {
+        let mut state = lock(&self.state);
+        let ready: Vec<_> = match &result {
+            Ok(durable) => {
+                let count = state.waiting.iter().take_while(|(end, _)| end <= durable).count();
+                state.waiting.drain(..count).collect()
+            }
+            Err(_) => state.waiting.drain(..).collect(),
+        };
+        drop(state);
+        if let Err(error) = &result {
+            tracing::error!(%error, "received could not be made durable; nothing is acknowledged");
+        }
+        for (_, countdown) in ready {
+            match &result {
+                Ok(_) => countdown.done(),
+                Err(error) => countdown.fail(&error.to_string()),
+            }
+        }
+    }
+}
+
+/// One source's way in.
+pub(crate) struct SourceDoor {
+    pub(crate) name: String,
+    pub(crate) received: Arc<Received>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl Door for SourceDoor {
+    fn layout(&self) -> &Arc<Layout> {
+        &self.received.layout
+    }
+
+    fn deliver(&self, delivery: Delivery) -> Result<(), Refused> {
+        let dead = delivery.dead.len() as u64;
+        let started = now();
+        let rows = self.received.deliver(&self.name, delivery)?;
+        self.meter.rows.fetch_add(rows as u64, Relaxed);
+        self.meter.errors.fetch_add(dead, Relaxed);
+        self.meter.latency.note(now() - started);
+        Ok(())
+    }
+
+    fn wait_for_room(&self) -> bool {
+        let mut paused = false;
+        while self.received.lag() > self.received.max_lag {
+            if !std::mem::replace(&mut paused, true) {
+                self.meter.state(
+                    StageState::Paused,
+                    Some(format!("cleaning lags more than {} rows behind", self.received.max_lag)),
+                );
+            }
+            if self.received.stop.wait(PAUSE_STEP) {
+                return false;
+            }
+        }
+        if paused {
+            self.meter.state(StageState::Running, None);
+        }
+        !self.received.stop.is_set()
+    }
+
+    fn resume(&self) -> Resume {
+        self.received.resume(&self.name)
+    }
+
+    fn refuse(&self, count: u64) {
+        self.meter.refused.fetch_add(count, Relaxed);
+        self.received.refused.fetch_add(count, Relaxed);
+    }
+
+    fn stopping(&self) -> bool {
+        self.received.stop.is_set()
+    }
+
+    fn wait_stop(&self, timeout: Duration) -> bool {
+        self.received.stop.wait(timeout)
+    }
+
+    fn state(&self, state: SourceState, detail: Option<String>) {
+        let state = match state {
+            SourceState::Running => StageState::Running,
+            SourceState::Waiting => StageState::Waiting,
+            SourceState::BackingOff => StageState::BackingOff,
+            SourceState::Paused => StageState::Paused,
+        };
+        self.meter.state(state, detail);
+    }
+
+    fn now(&self) -> i64 {
+        now()
+    }
+}

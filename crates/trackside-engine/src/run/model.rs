@@ -1,0 +1,483 @@
+//! Models: one thread a model and partition asks a runtime about the next rows of `clean` and appends its answers.
+//!
+//! Exactly once: an answer and the position it belongs to are one append. A runtime that failed is brought back by
+//! its newest snapshot and a replay of the rows since, without those that the output records as dead or skipped. A
+//! batch that fails again is halved down to the row, each half from the restored state; that row becomes a dead letter
+//! with its traceback and all others are scored. Ingest never notices: only this thread waits.
+
+pub(crate) mod answer;
+mod batch;
+
+use crate::config::ModelSection;
+use crate::ledger::{Board, Counts, add, names};
+use crate::metrics::{Meter, StageState};
+use crate::policy::Backoff;
+use crate::run::clean::from_log;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::stop::Stop;
+use crate::wall::now;
+use answer::AnswerLayout;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use batch::{Batch, Excluded};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use trackside_core::batch::{row_json, times};
+use trackside_core::dead_letter::{self, DeadLetter, Stage};
+use trackside_core::error::Failure;
+use trackside_core::log::{Budget, End, FrameDraft, FrameKind, FrameMeta, LogReader, LogWriter, SectionKind};
+use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRuntime};
+use trackside_core::position::{InputRange, Position};
+
+const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
+/// How long a wait for input lasts before the stop signal is looked at again.
+const WAIT: Duration = Duration::from_millis(100);
+/// Rows in a row that may become dead letters before the model as a whole counts as broken.
+const MAX_DEAD_IN_A_ROW: u32 = 1000;
+/// Length of a reason in a dead letter.
+const MAX_REASON: usize = 500;
+
+/// How a model is doing, for the page.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct ModelState {
+    /// Version that it said it is.
+    pub version: String,
+    /// `starting`, `running`, `learning`, `restarting` or `failed`.
+    pub state: &'static str,
+    /// Of the series that has learnt least: rows seen and needed.
+    pub learning: Option<(u64, u64)>,
+    /// Process of the worker.
+    pub pid: Option<u32>,
+    /// How often it was brought back.
+    pub restarts: u64,
+    /// The last failure, in full.
+    pub last_error: Option<String>,
+}
+
+/// Everything that one model needs for one partition.
+pub(crate) struct ModelStage {
+    pub(crate) model: ModelSection,
+    pub(crate) partition: u32,
+    pub(crate) runtime: Box<dyn ModelRuntime>,
+    pub(crate) reader: Box<dyn LogReader>,
+    /// Its own output: what was dead or skipped.
+    pub(crate) output: Box<dyn LogReader>,
+    pub(crate) writer: Arc<Mutex<Box<dyn LogWriter>>>,
+    pub(crate) layout: AnswerLayout,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshot_every: Duration,
+    pub(crate) board: Board,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) state: Arc<Mutex<ModelState>>,
+    /// Offsets of input and output from which rows are still needed, for retention.
+    pub(crate) keep_from: Arc<AtomicU64>,
+    pub(crate) keep_output_from: Arc<AtomicU64>,
+    pub(crate) stop: Stop,
+}
+
+/// What a running model's loop carries along.
+struct Session {
+    card: ModelCard,
+    position: Position,
+    counts: Counts,
+    saved: Instant,
+    pending: Option<(Snapshot, u64)>,
+    dead_in_a_row: u32,
+}
+
+impl ModelStage {
+    /// Runs until the stop is set and the input is worked through.
+    pub(crate) fn run(mut self) {
+        let mut backoff = Backoff::default();
+        while let Err(failure) = self.run_once(&mut backoff) {
+            let wait = backoff.next();
+            tracing::warn!(model = self.model.name, error = %failure, wait_ms = wait.as_millis(), "a model waits");
+            self.meter.errors.fetch_add(1, Relaxed);
+            self.meter.state(StageState::BackingOff, Some(failure.to_string()));
+            self.tell(|state| {
+                state.state = "failed";
+                state.last_error = Some(failure.to_string());
+            });
+            self.runtime.stop();
+            if let Err(error) = self.skip_backlog() {
+                tracing::warn!(%error, "rows could not be counted as skipped");
+            }
+            if self.stop.wait(wait) {
+                return;
+            }
+        }
+        self.runtime.stop();
+        self.meter.state(StageState::Finished, None);
+    }
+
+    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let mut session = self.open()?;
+        loop {
+            if self.stop.is_overdue() {
+                return Ok(());
+            }
+            if !self.reader.wait(session.position.offset, End::Published, WAIT) {
+                self.meter.state(StageState::Waiting, None);
+                if self.stop.is_set() && self.reader.published() <= session.position.offset {
+                    return Ok(());
+                }
+            }
+            let frames = self.reader.read(session.position.offset, BUDGET, End::Published).map_err(from_log)?;
+            let max_frames = if session.card.split { 1 } else { usize::MAX };
+            while let Some(batch) =
+                Batch::gather(&frames, session.position.offset, self.model.max_batch, max_frames, u64::MAX)
+            {
+                self.step(&mut session, batch)?;
+                backoff.reset();
+            }
+            self.keep_state(&mut session)?;
+        }
+    }
+
+    /// Brings the model to where its output ends.
+    fn open(&mut self) -> Result<Session, Failure> {
+        self.tell(|state| state.state = "starting");
+        let newest = lock(&self.writer).newest();
+        let oldest = self.reader.oldest().map_err(from_log)?;
+        let position = newest
+            .as_ref()
+            .and_then(|head| head.meta.input)
+            .map_or(Position { epoch: 0, offset: oldest }, |i| Position { epoch: i.epoch, offset: i.to });
+        let counts = newest.map(|head| head.meta.counts).unwrap_or_default();
+        let card = self.bring_back(position).map_err(from_fault)?;
+        Ok(Session { card, position, counts, saved: Instant::now(), pending: None, dead_in_a_row: 0 })
+    }
+
+    /// Starts the runtime with the newest snapshot and replays the rows between it and `position`.
+    fn bring_back(&mut self, position: Position) -> Result<ModelCard, ModelFault> {
+        let died = |error: &dyn std::fmt::Display| ModelFault::Died(format!("the log could not be replayed: {error}"));
+        let oldest = self.reader.oldest().map_err(|error| died(&error))?;
+        let snapshot = self.snapshots.load(position).filter(|snapshot| snapshot.position.offset >= oldest);
+        // A snapshot begins with the end of the output at its time: what was dead since is looked up from there.
+        let held = snapshot
+            .as_ref()
+            .and_then(|s| s.state.split_first_chunk::<8>())
+            .map(|(output, state)| (u64::from_le_bytes(*output), state));
+        let card = self.runtime.start(held.map(|(_, state)| state))?;
+        let mut offset = snapshot.as_ref().map_or(oldest, |snapshot| snapshot.position.offset);
+        if offset < position.offset {
+            let excluded = self.excluded(held.map(|(output, _)| output)).map_err(|error| died(&error))?;
+            while offset < position.offset {
+                let frames = self.reader.read(offset, BUDGET, End::Published).map_err(|error| died(&error))?;
+                let Some((batch, to)) =
+                    Batch::gather_replay(&frames, offset, self.model.max_batch, position.offset, &excluded)
+                else {
+                    break;
+                };
+                if let Some(batch) = batch.filter(|batch| batch.rows() > 0) {
+                    self.runtime.update(&batch.request(true, &excluded))?;
+                }
+                offset = to;
+            }
+        }
+        let pid = self.runtime.pid();
+        self.tell(|state| {
+            state.version.clone_from(&card.version);
+            state.pid = pid;
+            state.state = "running";
+        });
+        Ok(card)
+    }
+
+    /// What the output from `from` on says was dead or skipped.
+    fn excluded(&mut self, from: Option<u64>) -> Result<Excluded, trackside_core::log::LogError> {
+        let mut excluded = Excluded::default();
+        let mut offset = from.unwrap_or(0).max(self.output.oldest()?);
+        loop {
+            let frames = self.output.read(offset, BUDGET, End::Published)?;
+            let Some(last) = frames.last() else { return Ok(excluded) };
+            offset = last.end;
+            for frame in &frames {
+                if let (FrameKind::Skipped, Some(input)) = (frame.meta.kind, frame.meta.input) {
+                    excluded.skipped.push((input.from, input.to));
+                }
+                let offsets = frame
+                    .section(SectionKind::DeadLetters)
+                    .and_then(|letters| letters.column_by_name("offset").cloned());
+                if let Some(offsets) = offsets.as_ref().and_then(|column| column.as_primitive_opt::<Int64Type>()) {
+                    excluded.dead.extend(offsets.iter().flatten().map(|offset| offset as u64));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, session: &mut Session, batch: Batch) -> Result<(), Failure> {
+        if batch.rows() == 0 {
+            return self.commit(session, &batch, None, None);
+        }
+        match self.runtime.update(&batch.request(false, &Excluded::default())) {
+            Ok(reply) => self.accept(session, &batch, &reply),
+            Err(fault) => self.survive(session, batch, fault),
+        }
+    }
+
+    fn accept(&mut self, session: &mut Session, batch: &Batch, reply: &ModelReply) -> Result<(), Failure> {
+        self.commit(session, batch, Some(reply), None)?;
+        session.dead_in_a_row = 0;
+        self.tell(|state| {
+            state.learning = reply.learning.filter(|(seen, needed)| seen < needed);
+            state.state = if state.learning.is_some() { "learning" } else { "running" };
+        });
+        if let Some(received) = batch.received_at() {
+            self.meter.latency.note(now() - received);
+        }
+        self.meter.state(StageState::Running, None);
+        if reply.rss.is_some_and(|rss| rss > self.model.memory_mib << 20) {
+            self.recycle(session)?;
+        }
+        Ok(())
+    }
+
+    /// A worker that has grown too large hands its state to a fresh one, between batches.
+    fn recycle(&mut self, session: &Session) -> Result<(), Failure> {
+        tracing::info!(
+            model = self.model.name,
+            limit_mib = self.model.memory_mib,
+            "a worker is over its memory limit and is replaced"
+        );
+        let fresh = self.runtime.snapshot().and_then(|state| {
+            self.runtime.stop();
+            self.runtime.start(Some(&state))
+        });
+        if fresh.is_err() {
+            self.bring_back(session.position).map_err(from_fault)?;
+        }
+        let pid = self.runtime.pid();
+        self.tell(|state| {
+            state.restarts += 1;
+            state.pid = pid;
+        });
+        Ok(())
+    }
+
+    /// The batch failed: from the restored state, try it again in ever smaller parts.
+    fn survive(&mut self, session: &mut Session, batch: Batch, fault: ModelFault) -> Result<(), Failure> {
+        self.note(&fault);
+        session.card = self.bring_back(session.position).map_err(from_fault)?;
+        let mut state = self.runtime.snapshot().map_err(from_fault)?;
+        // A worker that was killed from outside deserves the same batch once more; code that raised would raise again.
+        let mut parts = match fault {
+            ModelFault::Raised { .. } | ModelFault::Late(_) if batch.rows() > 1 => {
+                let (left, right) = batch.halves();
+                vec![right, left]
+            }
+            _ => vec![batch],
+        };
+        while let Some(part) = parts.pop() {
+            match self.runtime.update(&part.request(false, &Excluded::default())) {
+                Ok(reply) => {
+                    self.accept(session, &part, &reply)?;
+                    if !parts.is_empty() {
+                        state = self.runtime.snapshot().map_err(from_fault)?;
+                    }
+                }
+                Err(fault) => {
+                    self.note(&fault);
+                    match fault {
+                        ModelFault::Raised { .. } => self.runtime.restore(&state),
+                        _ => self.runtime.start(Some(&state)).map(|_| ()),
+                    }
+                    .map_err(from_fault)?;
+                    if part.rows() > 1 {
+                        let (left, right) = part.halves();
+                        parts.extend([right, left]);
+                        continue;
+                    }
+                    self.commit(session, &part, None, Some(&fault))?;
+                    session.dead_in_a_row += 1;
+                    if session.dead_in_a_row >= MAX_DEAD_IN_A_ROW {
+                        return Err(Failure::retry(format!(
+                            "the model fails on every row ({fault}); it is given a rest"
+                        )));
+                    }
+                }
+            }
+        }
+        let pid = self.runtime.pid();
+        self.tell(|state| state.pid = pid);
+        Ok(())
+    }
+
+    fn note(&self, fault: &ModelFault) {
+        let text = match fault {
+            ModelFault::Raised { error, traceback } | ModelFault::CannotLoad { error, traceback } => {
+                format!("{error}\n{traceback}")
+            }
+            other => other.to_string(),
+        };
+        tracing::warn!(model = self.model.name, error = %fault, "a model failed on a batch; it is tried again in parts");
+        self.meter.errors.fetch_add(1, Relaxed);
+        self.tell(|state| {
+            state.restarts += 1;
+            state.state = "restarting";
+            state.last_error = Some(text.trim_end().to_owned());
+        });
+    }
+
+    /// One append: answers, forecasts or a dead letter, with the input range and the counts.
+    fn commit(
+        &mut self,
+        session: &mut Session,
+        batch: &Batch,
+        reply: Option<&ModelReply>,
+        fault: Option<&ModelFault>,
+    ) -> Result<(), Failure> {
+        let now = now();
+        let mut counts = session.counts.clone();
+        let mut sections = Vec::new();
+        let unfit = |error| {
+            Failure::stop(format!("the answers of model `{}` do not fit their schema: {error}", self.model.name))
+        };
+        add(&mut counts, names::CONSUMED, batch.rows() as u64);
+        if let Some(table) = batch.table().map_err(unfit)? {
+            if let Some(reply) = reply {
+                let scores = self
+                    .layout
+                    .score_rows(self.partition, &table, &batch.offsets(), &session.card, reply)
+                    .map_err(unfit)?;
+                let forecasts = self.layout.forecast_rows(&table, &session.card, reply).map_err(unfit)?;
+                add(&mut counts, names::SCORED, batch.rows() as u64);
+                add(&mut counts, names::ANOMALIES, reply.anomaly.iter().filter(|anomaly| **anomaly).count() as u64);
+                add(&mut counts, names::FORECASTS, forecasts.as_ref().map_or(0, |rows| rows.num_rows() as u64));
+                self.meter.rows.fetch_add(batch.rows() as u64, Relaxed);
+                sections.push((SectionKind::Rows, scores));
+                sections.extend(forecasts.map(|rows| (SectionKind::Forecasts, rows)));
+            }
+            if let Some(fault) = fault {
+                add(&mut counts, names::DEAD, batch.rows() as u64);
+                let letters = self.letters(&table, &batch.offsets(), fault);
+                sections.push((SectionKind::DeadLetters, dead_letter::batch(&letters, now)));
+            }
+        }
+        self.append(session, batch.range, FrameKind::Rows, counts, sections, batch.received_at().unwrap_or(now))
+    }
+
+    fn append(
+        &mut self,
+        session: &mut Session,
+        input: InputRange,
+        kind: FrameKind,
+        mut counts: Counts,
+        sections: Vec<(SectionKind, RecordBatch)>,
+        ingest_time: i64,
+    ) -> Result<(), Failure> {
+        let rowless = !sections.iter().any(|(kind, _)| *kind == SectionKind::Rows);
+        add(&mut counts, names::ROWLESS, u64::from(rowless));
+        let meta = FrameMeta { kind, input: Some(input), sources: BTreeMap::new(), counts };
+        let draft = FrameDraft { meta, ingest_time, sections };
+        let end = lock(&self.writer).append(&draft).map_err(from_log)?.end;
+        self.board.publish(&draft.meta.counts, end);
+        session.counts = draft.meta.counts;
+        session.position = Position { epoch: input.epoch, offset: input.to };
+        self.meter.lag.store(self.reader.published().saturating_sub(input.to), Relaxed);
+        Ok(())
+    }
+
+    fn letters(&self, rows: &RecordBatch, offsets: &[u64], fault: &ModelFault) -> Vec<DeadLetter> {
+        let (reason, detail) = match fault {
+            ModelFault::Raised { error, traceback } | ModelFault::CannotLoad { error, traceback } => {
+                (error.clone(), Some(traceback.clone()))
+            }
+            ModelFault::Died(why) | ModelFault::Late(why) => {
+                (why.lines().next().unwrap_or_default().to_owned(), Some(why.clone()))
+            }
+        };
+        let letter = |(row, offset): (usize, &u64)| DeadLetter {
+            stage: Stage::Model,
+            component: self.model.name.clone(),
+            reason: reason.chars().take(MAX_REASON).collect(),
+            time: times(rows).map(|times| times.value(row)),
+            offset: Some(*offset),
+            row: Some(serde_json::Value::Object(row_json(rows, row)).to_string()),
+            payload: None,
+            detail: detail.clone().filter(|text| !text.is_empty()),
+        };
+        offsets.iter().enumerate().map(letter).collect()
+    }
+
+    /// Past the named backlog the oldest rows are counted as skipped: a broken model never stops ingest (law 8).
+    fn skip_backlog(&mut self) -> Result<(), Failure> {
+        let newest = lock(&self.writer).newest();
+        let oldest = self.reader.oldest().map_err(from_log)?;
+        let mut offset = newest.as_ref().and_then(|head| head.meta.input).map_or(oldest, |input| input.to);
+        let counts = newest.map(|head| head.meta.counts).unwrap_or_default();
+        let mut session = Session {
+            card: ModelCard::default(),
+            position: Position { epoch: 0, offset },
+            counts,
+            saved: Instant::now(),
+            pending: None,
+            dead_in_a_row: 0,
+        };
+        while self.reader.published().saturating_sub(offset) > self.model.max_backlog {
+            let room = usize::try_from(self.reader.published() - offset - self.model.max_backlog).unwrap_or(usize::MAX);
+            let frames = self.reader.read(offset, BUDGET, End::Published).map_err(from_log)?;
+            let Some(batch) = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX) else { break };
+            let mut counts = session.counts.clone();
+            add(&mut counts, names::CONSUMED, batch.rows() as u64);
+            add(&mut counts, names::SKIPPED, batch.rows() as u64);
+            offset = batch.range.to;
+            self.append(&mut session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot when it is due, and saves the one before once its output is durable.
+    fn keep_state(&mut self, session: &mut Session) -> Result<(), Failure> {
+        if let Some((snapshot, _)) = session.pending.take_if(|(_, output)| lock(&self.writer).durable() >= *output) {
+            match self.snapshots.save(&snapshot) {
+                Ok(()) => self.keep(),
+                Err(error) => {
+                    tracing::warn!(%error, "a model's snapshot could not be saved; the next restart replays more")
+                }
+            }
+        }
+        if session.pending.is_none() && session.saved.elapsed() >= self.snapshot_every {
+            session.saved = Instant::now();
+            match self.runtime.snapshot() {
+                Ok(state) => {
+                    let output = lock(&self.writer).published();
+                    let state = [output.to_le_bytes().as_slice(), &state].concat();
+                    session.pending = Some((Snapshot { position: session.position, state }, output));
+                }
+                Err(fault) => {
+                    self.note(&fault);
+                    session.card = self.bring_back(session.position).map_err(from_fault)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Input and output that the older snapshot still needs.
+    fn keep(&self) {
+        let Some(oldest) = self.snapshots.oldest() else { return };
+        let output = oldest.state.first_chunk::<8>().map_or(0, |output| u64::from_le_bytes(*output));
+        self.keep_from.store(oldest.position.offset, Relaxed);
+        self.keep_output_from.store(output, Relaxed);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut ModelState)) {
+        change(&mut lock(&self.state));
+    }
+}
+
+fn from_fault(fault: ModelFault) -> Failure {
+    match fault {
+        ModelFault::CannotLoad { error, traceback } if !traceback.is_empty() => {
+            Failure::retry(format!("{error}\n{traceback}"))
+        }
+        other => Failure::retry(other),
+    }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

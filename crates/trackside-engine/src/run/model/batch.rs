@@ -1,0 +1,210 @@
+//! The rows of `clean` that a model is asked about next, and how they are split when one of them kills.
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use std::collections::BTreeSet;
+use trackside_core::batch;
+use trackside_core::log::Frame;
+use trackside_core::model::{FrameSlice, ModelRequest};
+use trackside_core::position::InputRange;
+
+/// Rows of `clean` that a replay must leave out, because the output says that the model never learnt from them.
+#[derive(Debug, Default)]
+pub(super) struct Excluded {
+    /// Single rows that became dead letters.
+    pub(super) dead: BTreeSet<u64>,
+    /// Ranges that were skipped.
+    pub(super) skipped: Vec<(u64, u64)>,
+}
+
+impl Excluded {
+    /// The offset after the skipped range that holds `offset`, if one does.
+    fn after_skipped(&self, offset: u64) -> Option<u64> {
+        self.skipped.iter().find(|(from, to)| (*from..*to).contains(&offset)).map(|(_, to)| *to)
+    }
+
+    /// The first skipped offset after `offset`.
+    fn next_skipped(&self, offset: u64) -> Option<u64> {
+        self.skipped.iter().map(|(from, _)| *from).filter(|from| *from > offset).min()
+    }
+}
+
+/// Rows `from..to` of a frame.
+#[derive(Debug, Clone)]
+struct Slice {
+    frame: Frame,
+    from: usize,
+    to: usize,
+}
+
+/// A run of rows of one epoch, and the input range that it covers (frames without rows included).
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    slices: Vec<Slice>,
+    pub(super) range: InputRange,
+}
+
+impl Batch {
+    /// The rows from `offset` on, up to `max_rows` and to `limit`; none when the frames hold nothing there.
+    pub(super) fn gather(
+        frames: &[Frame],
+        offset: u64,
+        max_rows: usize,
+        max_frames: usize,
+        limit: u64,
+    ) -> Option<Self> {
+        let first = frames.iter().find(|frame| frame.end > offset)?;
+        let mut batch = Self { slices: Vec::new(), range: InputRange { epoch: first.epoch, from: offset, to: offset } };
+        let mut room = max_rows;
+        for frame in
+            frames.iter().filter(|frame| frame.end > offset && frame.epoch == first.epoch && frame.first < limit)
+        {
+            if batch.slices.len() == max_frames || room == 0 {
+                break;
+            }
+            let from = offset.saturating_sub(frame.first) as usize;
+            let held = frame.num_rows();
+            let to = held.min(from + room).min((limit - frame.first) as usize);
+            if to > from {
+                room -= to - from;
+                batch.slices.push(Slice { frame: frame.clone(), from, to });
+            }
+            batch.range.to = if to >= held { frame.end } else { frame.first + to as u64 };
+        }
+        (batch.range.to > batch.range.from).then_some(batch)
+    }
+
+    /// The part that a replay from `offset` must work through next, with the rows that it leaves out.
+    pub(super) fn gather_replay(
+        frames: &[Frame],
+        offset: u64,
+        max_rows: usize,
+        limit: u64,
+        excluded: &Excluded,
+    ) -> Option<(Option<Self>, u64)> {
+        if let Some(after) = excluded.after_skipped(offset) {
+            return Some((None, after));
+        }
+        let limit = excluded.next_skipped(offset).map_or(limit, |skipped| skipped.min(limit));
+        let batch = Self::gather(frames, offset, max_rows, usize::MAX, limit)?;
+        let to = batch.range.to;
+        Some((Some(batch), to))
+    }
+
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.slices.iter().map(|slice| slice.to - slice.from).sum()
+    }
+
+    /// Wall clock at which its oldest frame was received.
+    pub(super) fn received_at(&self) -> Option<i64> {
+        self.slices.first().map(|slice| slice.frame.ingest_time)
+    }
+
+    /// The question that a runtime is asked.
+    pub(super) fn request(&self, replay: bool, excluded: &Excluded) -> ModelRequest {
+        let frame = |slice: &Slice| {
+            let location = slice.frame.location.clone()?;
+            Some(FrameSlice { location, base: slice.frame.first, from: slice.from, to: slice.to })
+        };
+        let skip = excluded.dead.range(self.range.from..self.range.to).copied().collect();
+        ModelRequest { frames: self.slices.iter().filter_map(frame).collect(), skip, replay }
+    }
+
+    /// Offset of each row in `clean`.
+    pub(super) fn offsets(&self) -> Vec<u64> {
+        self.slices.iter().flat_map(|slice| (slice.from..slice.to).map(|row| slice.frame.first + row as u64)).collect()
+    }
+
+    /// The rows as one batch; none when there are none.
+    pub(super) fn table(&self) -> Result<Option<RecordBatch>, ArrowError> {
+        let rows: Vec<RecordBatch> = self
+            .slices
+            .iter()
+            .filter_map(|slice| Some(slice.frame.rows()?.slice(slice.from, slice.to - slice.from)))
+            .collect();
+        batch::concat(&rows)
+    }
+
+    /// The first half of the rows, and the rest.
+    pub(super) fn halves(&self) -> (Self, Self) {
+        let mut left = Self { slices: Vec::new(), range: self.range };
+        let mut right = Self { slices: Vec::new(), range: self.range };
+        let mut room = self.rows().div_ceil(2);
+        for slice in &self.slices {
+            let taken = room.min(slice.to - slice.from);
+            room -= taken;
+            let cut = slice.from + taken;
+            if taken > 0 {
+                left.slices.push(Slice { to: cut, ..slice.clone() });
+                left.range.to = slice.frame.first + cut as u64;
+            }
+            if cut < slice.to {
+                right.slices.push(Slice { from: cut, ..slice.clone() });
+            }
+        }
+        right.range.from = left.range.to;
+        (left, right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trackside_core::log::{FrameMeta, SectionKind};
+    use trackside_core::testing::events;
+
+    fn frame(first: u64, rows: usize) -> Frame {
+        let values: Vec<_> = (0..rows).map(|row| (row as i64, "a", row as f64)).collect();
+        let sections = if rows == 0 { vec![] } else { vec![(SectionKind::Rows, events(&values))] };
+        Frame {
+            epoch: 1,
+            first,
+            end: first + rows.max(1) as u64,
+            meta: FrameMeta::default(),
+            ingest_time: 0,
+            sections,
+            location: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_parts_of_frames_and_covers_empty_ones() {
+        let frames = [frame(0, 3), frame(3, 0), frame(4, 5)];
+        let batch = Batch::gather(&frames, 1, 4, 99, u64::MAX).unwrap();
+        assert_eq!((batch.offsets(), batch.range.to), (vec![1, 2, 4, 5], 6));
+        let batch = Batch::gather(&frames, 3, 1, 99, 4).unwrap();
+        assert_eq!((batch.rows(), batch.range.to), (0, 4));
+        assert!(Batch::gather(&frames, 9, 4, 99, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn halves_meet_and_cover_the_whole_down_to_a_row() {
+        let batch = Batch::gather(&[frame(0, 3), frame(3, 0), frame(4, 2)], 0, 99, 99, u64::MAX).unwrap();
+        let mut rows = Vec::new();
+        let mut stack = vec![batch.clone()];
+        let mut at = 0;
+        while let Some(part) = stack.pop() {
+            if part.rows() <= 1 {
+                assert_eq!(part.range.from, at);
+                at = part.range.to;
+                rows.extend(part.offsets());
+            } else {
+                let (left, right) = part.halves();
+                stack.extend([right, left]);
+            }
+        }
+        assert_eq!((rows, at), (vec![0, 1, 2, 4, 5], batch.range.to));
+    }
+
+    #[test]
+    fn a_replay_steps_over_what_was_skipped() {
+        let frames = [frame(0, 10)];
+        let excluded = Excluded { dead: [2].into(), skipped: vec![(4, 7)] };
+        let next = |offset| Batch::gather_replay(&frames, offset, 99, 10, &excluded).unwrap();
+        let (batch, to) = next(0);
+        assert_eq!((batch.unwrap().request(true, &excluded).skip, to), (vec![2], 4));
+        assert_eq!(next(4).1, 7);
+        assert_eq!(next(7).0.unwrap().offsets(), [7, 8, 9]);
+    }
+}

@@ -1,0 +1,281 @@
+//! The state of everything, as the page, `status` and `/metrics` show it.
+
+use crate::derived::lock;
+use crate::engine::Engine;
+use crate::ledger::{self, Sums, Totals, names};
+use crate::metrics::{Meter, StageState};
+use serde::Serialize;
+use std::sync::atomic::Ordering::Relaxed;
+use trackside_core::position::{CLEAN, DEAD_LETTER};
+use trackside_core::sink::SinkTotals;
+
+/// Everything at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Name of the pipeline.
+    pub pipeline: String,
+    /// `running`, `idle` or `draining`.
+    pub state: &'static str,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Seconds since the start.
+    pub uptime_s: f64,
+    /// What an acknowledgement means here, in words.
+    pub durability: &'static str,
+    /// Sources, cleaning, models and sinks.
+    pub stages: Vec<StageStatus>,
+    /// The sums of law 3.
+    pub sums: Sums,
+    /// Rows and payloads turned away with nothing stored.
+    pub refused: u64,
+    /// Scores with `anomaly` set.
+    pub anomalies: u64,
+    /// Forecast rows.
+    pub forecasts: u64,
+    /// Clean rows that are committed to tables.
+    pub table_rows: u64,
+    /// Models.
+    pub models: Vec<ModelStatus>,
+    /// Tables.
+    pub tables: Vec<TableStatus>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageStatus {
+    /// `ingest`, `clean`, `model` or `sink`.
+    pub stage: &'static str,
+    /// Name of its block.
+    pub name: String,
+    /// Its type.
+    pub component: String,
+    /// Rows since the start of this process.
+    pub rows: u64,
+    /// Rows a second.
+    pub rate: f64,
+    /// Rows that wait for it.
+    pub lag: u64,
+    /// Failures and undecodable payloads.
+    pub errors: u64,
+    /// Median latency from arrival to its append.
+    pub latency_ms_p50: Option<f64>,
+    /// 99th percentile.
+    pub latency_ms_p99: Option<f64>,
+    /// How it is doing.
+    pub state: StageState,
+    /// The last error or remark in words.
+    pub detail: Option<String>,
+}
+
+/// One model.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelStatus {
+    /// Name of its block.
+    pub name: String,
+    /// Its code.
+    #[serde(rename = "use")]
+    pub code: String,
+    /// Version that it said it is.
+    pub version: String,
+    /// Where it runs.
+    pub mode: crate::config::ModelMode,
+    /// `starting`, `running`, `learning`, `restarting` or `failed`.
+    pub state: &'static str,
+    /// Rows seen and needed by the series that has learnt least.
+    pub learning: Option<Learning>,
+    /// Process of its (first) worker.
+    pub pid: Option<u32>,
+    /// How often it was brought back.
+    pub restarts: u64,
+    /// The last failure in full.
+    pub last_error: Option<String>,
+    /// Rows passed over.
+    pub skipped: u64,
+}
+
+/// How far a model has learnt.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Learning {
+    /// Rows seen.
+    pub seen: u64,
+    /// Rows needed.
+    pub needed: u64,
+}
+
+/// One table.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableStatus {
+    /// Topic that it holds.
+    pub topic: String,
+    /// Committed rows.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Its folder.
+    pub path: String,
+}
+
+/// What `up --until-idle` and `demo` print at the end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Rows and payloads that sources brought.
+    pub taken: u64,
+    /// Rows in `received`.
+    pub received: u64,
+    /// Rows in `clean`.
+    pub clean: u64,
+    /// Dead letters of all stages.
+    pub dead: u64,
+    /// Rows dropped by rules.
+    pub filtered: u64,
+    /// Rows under way.
+    pub in_flight: u64,
+    /// Clean rows scored, over all models.
+    pub scored: u64,
+    /// Clean rows passed over, over all models.
+    pub skipped: u64,
+    /// Forecast rows.
+    pub forecasts: u64,
+    /// Anomalies.
+    pub anomalies: u64,
+    /// Clean rows in tables.
+    pub table_rows: u64,
+    /// Rows and payloads turned away.
+    pub refused: u64,
+    /// Whether every sum of law 3 holds.
+    pub balanced: bool,
+    /// The sums.
+    pub sums: Sums,
+    /// Tables.
+    pub tables: Vec<TableStatus>,
+}
+
+impl Summary {
+    /// The end of a run, from its last status.
+    pub fn of(status: &Status) -> Self {
+        let sums = &status.sums;
+        let models = |get: fn(&ledger::ModelSum) -> u64| sums.models.values().map(get).sum::<u64>();
+        Self {
+            taken: sums.ingest.taken,
+            received: sums.ingest.received,
+            clean: sums.clean.clean,
+            dead: sums.ingest.dead + sums.clean.dead + models(|m| m.dead),
+            filtered: sums.clean.filtered,
+            in_flight: sums.in_flight(),
+            scored: models(|m| m.scored),
+            skipped: models(|m| m.skipped),
+            forecasts: status.forecasts,
+            anomalies: status.anomalies,
+            table_rows: status.table_rows,
+            refused: status.refused,
+            balanced: sums.balanced(),
+            sums: sums.clone(),
+            tables: status.tables.clone(),
+        }
+    }
+}
+
+/// Gathers it. Boards are read from downstream to upstream, so that a row in motion counts as in flight.
+pub(crate) fn status(engine: &Engine) -> Status {
+    let sinks: Vec<_> = engine.sinks.iter().map(|sink| (sink, totals(sink))).collect();
+    let models: Vec<_> = engine
+        .models
+        .iter()
+        .map(|m| (m.section.name.clone(), Totals::of(m.partitions.iter().map(|p| &p.board))))
+        .collect();
+    let clean = Totals::of(engine.clean.iter().map(|part| &part.board));
+    let ingest = Totals::of(engine.received.boards());
+    let sums = ledger::sums(&ingest, &clean, &models);
+    let over = |name: &str| models.iter().map(|(_, totals)| totals.get(name)).sum();
+    let parquet = || sinks.iter().filter(|(sink, _)| sink.block.kind == "parquet");
+    Status {
+        pipeline: engine.pipeline.pipeline.name.clone(),
+        state: if engine.stops.sources.is_set() {
+            "draining"
+        } else if sums.in_flight() == 0 {
+            "idle"
+        } else {
+            "running"
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: engine.started.elapsed().as_secs_f64(),
+        durability: "fsync before acknowledge, one disk",
+        stages: stages(engine),
+        refused: engine.received.refused.load(Relaxed),
+        anomalies: over(names::ANOMALIES),
+        forecasts: over(names::FORECASTS),
+        table_rows: parquet()
+            .filter(|(sink, _)| sink.block.topic == CLEAN)
+            .map(|(_, totals)| totals.rows)
+            .max()
+            .unwrap_or(0),
+        models: model_status(engine, &sums),
+        tables: parquet().map(|(sink, totals)| table(engine, &sink.block.topic, *totals)).collect(),
+        sums,
+    }
+}
+
+fn totals(sink: &crate::engine::SinkPart) -> SinkTotals {
+    sink.instances.iter().fold(SinkTotals::default(), |sum, instance| {
+        let totals = *lock(&instance.totals);
+        SinkTotals { rows: sum.rows + totals.rows, files: sum.files + totals.files, bytes: sum.bytes + totals.bytes }
+    })
+}
+
+fn table(engine: &Engine, topic: &str, totals: SinkTotals) -> TableStatus {
+    let path = engine.pipeline.data().join("tables").join(topic).display().to_string();
+    TableStatus { topic: topic.into(), rows: totals.rows, files: totals.files, bytes: totals.bytes, path }
+}
+
+fn stages(engine: &Engine) -> Vec<StageStatus> {
+    let mut stages: Vec<StageStatus> =
+        engine.sources.iter().map(|s| stage("ingest", &s.block.name, &s.block.kind, &s.meter)).collect();
+    let cleaners: Vec<&str> = engine.pipeline.cleaners.iter().map(|block| block.kind.as_str()).collect();
+    stages.push(stage("clean", "clean", &cleaners.join(" → "), &engine.clean_meter));
+    stages.extend(engine.models.iter().map(|m| stage("model", &m.section.name, &m.section.code, &m.meter)));
+    let shown = engine.sinks.iter().filter(|sink| sink.block.topic != DEAD_LETTER || sink.block.name != DEAD_LETTER);
+    stages.extend(shown.map(|s| stage("sink", &s.block.name, &s.block.kind, &s.meter)));
+    stages
+}
+
+fn stage(stage: &'static str, name: &str, component: &str, meter: &Meter) -> StageStatus {
+    let (state, detail) = meter.read_state();
+    StageStatus {
+        stage,
+        name: name.into(),
+        component: component.into(),
+        rows: meter.rows.load(Relaxed),
+        rate: meter.rate(),
+        lag: meter.lag.load(Relaxed),
+        errors: meter.errors.load(Relaxed),
+        latency_ms_p50: meter.latency.quantile_ms(0.5),
+        latency_ms_p99: meter.latency.quantile_ms(0.99),
+        state,
+        detail,
+    }
+}
+
+fn model_status(engine: &Engine, sums: &Sums) -> Vec<ModelStatus> {
+    let one = |model: &crate::engine::ModelPart| {
+        let states: Vec<_> = model.partitions.iter().map(|partition| lock(&partition.state).clone()).collect();
+        // The page shows the partition that needs attention most.
+        let rank =
+            |state: &str| ["failed", "restarting", "starting", "learning", "running"].iter().position(|s| *s == state);
+        let first = states.iter().min_by_key(|state| rank(state.state)).cloned().unwrap_or_default();
+        ModelStatus {
+            name: model.section.name.clone(),
+            code: model.section.code.clone(),
+            version: first.version,
+            mode: model.section.mode,
+            state: first.state,
+            learning: first.learning.map(|(seen, needed)| Learning { seen, needed }),
+            pid: first.pid,
+            restarts: states.iter().map(|state| state.restarts).sum(),
+            last_error: states.iter().find_map(|state| state.last_error.clone()),
+            skipped: sums.models.get(&model.section.name).map_or(0, |sum| sum.skipped),
+        }
+    };
+    engine.models.iter().map(one).collect()
+}

@@ -1,0 +1,42 @@
+//! Events flow from a file to tables, and every sum holds.
+
+use crate::support::*;
+use std::fs;
+
+const BLOCKS: &str = r#"
+[[source]]
+type = "file"
+path = "events.jsonl"
+
+[[clean]]
+type = "dedupe"
+by = "seq"
+
+[[clean]]
+type = "range"
+field = "value"
+max = 15.0
+action = "reject"
+
+[[sink]]
+type = "parquet"
+topic = "clean"
+"#;
+
+#[test]
+fn every_row_is_accounted_for_also_over_restarts_and_partitions() {
+    for partitions in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("events.jsonl"), events(10_000)).unwrap();
+        let text = text(partitions, BLOCKS);
+        let summary = finish(&start(folder.path(), &text));
+        assert!(summary.balanced, "{summary:?}");
+        assert_eq!((summary.taken, summary.received), (10_300, 10_200));
+        assert_eq!((summary.filtered, summary.in_flight), (200, 0));
+        assert_eq!(summary.table_rows, summary.clean);
+        assert_eq!(summary.dead, 100 + (10_000 - summary.clean), "broken lines and values above 15");
+        let again = finish(&start(folder.path(), &text));
+        assert_eq!(again.sums, summary.sums, "a restart at the end changes nothing");
+        assert_eq!(again.table_rows, summary.table_rows);
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine as a whole, over a real log, real files and real tables.
+
+mod flow;
+mod support;
