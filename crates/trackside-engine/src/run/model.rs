@@ -154,13 +154,25 @@ impl ModelStage {
     fn bring_back(&mut self, position: Position) -> Result<ModelCard, ModelFault> {
         let died = |error: &dyn std::fmt::Display| ModelFault::Died(format!("the log could not be replayed: {error}"));
         let oldest = self.reader.oldest().map_err(|error| died(&error))?;
-        let snapshot = self.snapshots.load(position).filter(|snapshot| snapshot.position.offset >= oldest);
+        let mut snapshot = self.snapshots.load(position).filter(|snapshot| snapshot.position.offset >= oldest);
         // A snapshot begins with the end of the output at its time: what was dead since is looked up from there.
-        let held = snapshot
-            .as_ref()
-            .and_then(|s| s.state.split_first_chunk::<8>())
-            .map(|(output, state)| (u64::from_le_bytes(*output), state));
-        let card = self.runtime.start(held.map(|(_, state)| state))?;
+        let split = |snapshot: &Snapshot| {
+            snapshot.state.split_first_chunk::<8>().map(|(output, state)| (u64::from_le_bytes(*output), state.to_vec()))
+        };
+        let mut held = snapshot.as_ref().and_then(split);
+        let card = match self.runtime.start(held.as_ref().map(|(_, state)| state.as_slice())) {
+            Err(ModelFault::Raised { error, .. }) if held.is_some() => {
+                // Another version of the model: it learns anew from what the log still holds.
+                tracing::warn!(
+                    model = self.model.name,
+                    error,
+                    "the model refused its snapshot; the rows are replayed instead"
+                );
+                (snapshot, held) = (None, None);
+                self.runtime.start(None)?
+            }
+            other => other?,
+        };
         let mut offset = snapshot.as_ref().map_or(oldest, |snapshot| snapshot.position.offset);
         if offset < position.offset {
             let excluded = self.excluded(held.map(|(output, _)| output)).map_err(|error| died(&error))?;

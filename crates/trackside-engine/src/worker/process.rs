@@ -5,7 +5,7 @@
 
 use super::wire;
 use crate::config::ModelSection;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
@@ -22,6 +22,8 @@ use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, Mod
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 /// Time for a worker to end by itself.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
+/// Time for a dying worker to say why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Last lines of output kept to explain a death.
 const TAIL_LINES: usize = 30;
 /// Longest line of a worker's output that is kept.
@@ -193,7 +195,7 @@ impl Worker {
     /// How it died, in words.
     fn obituary(&mut self, error: &io::Error) -> String {
         let pid = self.child.id();
-        let deadline = Instant::now() + Duration::from_millis(500);
+        let deadline = Instant::now() + LAST_WORDS;
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break Some(status),
@@ -201,13 +203,25 @@ impl Worker {
                 _ => break None,
             }
         };
-        let tail: Vec<String> = self.tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         let how = status.map_or_else(|| error.to_string(), |status| status.to_string());
-        if tail.is_empty() {
-            format!("worker {pid} died ({how})")
-        } else {
-            format!("worker {pid} died ({how}); its last words:\n{}", tail.join("\n"))
+        format!("worker {pid} died ({how}){}", self.last_words())
+    }
+
+    /// Asks a hung worker for its traceback, which Python prints on SIGABRT, and gives it a moment.
+    fn abort(&mut self) -> String {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            _ = kill_process(pid, Signal::ABORT);
         }
+        let deadline = Instant::now() + LAST_WORDS;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.last_words()
+    }
+
+    fn last_words(&self) -> String {
+        let tail: Vec<String> = self.tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        if tail.is_empty() { String::new() } else { format!("; its last words:\n{}", tail.join("\n")) }
     }
 
     fn kill(&mut self) {

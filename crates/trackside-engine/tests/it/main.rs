@@ -1,4 +1,5 @@
 //! The engine as a whole, over a real log, real files and real tables.
 
 mod flow;
+mod models;
 mod support;

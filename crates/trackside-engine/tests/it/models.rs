@@ -1,0 +1,184 @@
+//! Models that fail: exactly the poison row is a dead letter, everything else is scored, ingest never notices.
+//!
+//! The runtime is a Rust one that keeps the contract (it maps frames, has state, dies on command); Python workers are
+//! driven by the same loop in the end-to-end tests.
+
+use crate::support::*;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use trackside_connectors::logs::mapped::read_mapped;
+use trackside_core::batch::floats;
+use trackside_core::log::{Budget, End, SectionKind};
+use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, ModelRuntime};
+use trackside_engine::{Options, Summary};
+
+/// Scores a row by the running sum of all values before it: any row lost, doubled or reordered changes all later ones.
+struct RunningSum {
+    sum: f64,
+    poison: Poison,
+    calls: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy)]
+enum Poison {
+    None,
+    /// Raises on this value.
+    Raises(f64),
+    /// Dies on this value.
+    Dies(f64),
+    /// Dies once, at this call, whatever the rows are.
+    KilledAt(u64),
+}
+
+impl ModelRuntime for RunningSum {
+    fn start(&mut self, state: Option<&[u8]>) -> Result<ModelCard, ModelFault> {
+        self.sum = state.map_or(0.0, |state| f64::from_le_bytes(state.try_into().unwrap()));
+        Ok(ModelCard { version: "1".into(), fields: vec!["value".into()], warm_up: 0, split: false })
+    }
+
+    fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut reply = ModelReply::default();
+        for slice in &request.frames {
+            let rows = read_mapped(&slice.location.path, slice.location.rows_at, slice.location.rows_length).unwrap();
+            let values = floats(&rows, "value").unwrap();
+            for row in slice.from..slice.to {
+                if request.skip.contains(&(slice.base + row as u64)) {
+                    continue;
+                }
+                let value = values.value(row);
+                reply.score.push(self.sum);
+                self.sum += value;
+                match self.poison {
+                    Poison::Raises(poison) if value == poison => {
+                        return Err(ModelFault::Raised {
+                            error: format!("ValueError: {value}"),
+                            traceback: "line 1".into(),
+                        });
+                    }
+                    Poison::Dies(poison) if value == poison => {
+                        return Err(ModelFault::Died("signal: 11 (SIGSEGV)".into()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if matches!(self.poison, Poison::KilledAt(at) if at == call) {
+            return Err(ModelFault::Died("signal: 9 (SIGKILL)".into()));
+        }
+        reply.rows = reply.score.len();
+        reply.anomaly = vec![false; reply.rows];
+        reply.ready = vec![true; reply.rows];
+        Ok(reply)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {
+        Ok(self.sum.to_le_bytes().to_vec())
+    }
+
+    fn stop(&mut self) {}
+}
+
+const BLOCKS: &str = r#"
+[[source]]
+type = "file"
+path = "events.jsonl"
+
+[[model]]
+name = "sum"
+use = "test:Sum"
+field = "value"
+mode = "in_process"
+max_batch = 500
+"#;
+
+fn options(poison: Poison) -> Options {
+    let calls: Arc<AtomicU64> = Arc::default();
+    let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
+        Box::new(RunningSum { sum: 0.0, poison, calls: calls.clone() }) as Box<dyn ModelRuntime>
+    });
+    Options { python: None, in_process: Some(factory) }
+}
+
+fn run(folder: &Path, poison: Poison) -> Summary {
+    finish(&try_start(folder, &text(1, BLOCKS), options(poison)).unwrap())
+}
+
+fn write(folder: &Path, poison: f64) {
+    let mut lines: Vec<String> = events(3000).lines().filter(|line| line.len() > 20).map(str::to_owned).collect();
+    lines[1777] = format!("{{\"ts\":1700000001777,\"device\":\"d1\",\"value\":{poison},\"seq\":1}}");
+    fs::write(folder.join("events.jsonl"), lines.join("\n")).unwrap();
+}
+
+/// (offset in clean, score) of every scored row.
+fn scores(folder: &Path) -> Vec<(i64, f64)> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    let log = trackside_engine::open_log(&folder.join("data")).unwrap();
+    let mut reader = log.reader("scores.sum", 0).unwrap();
+    let (mut at, mut all) = (0, Vec::new());
+    loop {
+        let frames = reader.read(at, Budget { bytes: 1 << 20, frames: 100 }, End::Published).unwrap();
+        let Some(last) = frames.last() else { return all };
+        at = last.end;
+        for rows in frames.iter().filter_map(|frame| frame.section(SectionKind::Rows)) {
+            let offsets = rows.column_by_name("offset").unwrap().as_primitive::<Int64Type>();
+            all.extend(offsets.values().iter().copied().zip(floats(rows, "score").unwrap().values().iter().copied()));
+        }
+    }
+}
+
+#[test]
+fn a_row_that_raises_or_kills_is_the_only_one_lost_to_the_model() {
+    for poison in [Poison::Raises(-1.25), Poison::Dies(-1.25)] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), -1.25);
+        let summary = run(folder.path(), poison);
+        assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
+        assert_eq!((summary.dead, summary.scored), (1, summary.clean - 1));
+        let scores = scores(folder.path());
+        assert!(scores.iter().all(|(offset, _)| *offset != 1777));
+        assert_eq!(scores.len() as u64, summary.scored);
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 0.0);
+        run(folder.path(), Poison::None);
+        let mut straight = self::scores(folder.path());
+        straight.retain(|(offset, _)| *offset != 1777);
+        assert!(scores == straight, "the model never learnt from the dead row, and from every other once");
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_nothing() {
+    let straight = tempfile::tempdir().unwrap();
+    write(straight.path(), 0.0);
+    run(straight.path(), Poison::None);
+    for at in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), 0.0);
+        let summary = run(folder.path(), Poison::KilledAt(at));
+        assert!(summary.balanced && summary.dead == 0 && summary.scored == summary.clean, "{summary:?}");
+        assert!(scores(folder.path()) == scores(straight.path()), "the scores differ from those of a straight run");
+    }
+}
+
+#[test]
+fn a_restart_goes_on_with_the_state_that_belongs_to_the_output() {
+    let straight = tempfile::tempdir().unwrap();
+    write(straight.path(), 0.0);
+    run(straight.path(), Poison::None);
+    let folder = tempfile::tempdir().unwrap();
+    let all = fs::read_to_string(straight.path().join("events.jsonl")).unwrap();
+    let lines: Vec<&str> = all.lines().collect();
+    for share in [1000, 1500, 3000, lines.len()] {
+        let whole: String = lines[..share].iter().flat_map(|line| [line, "\n"]).collect();
+        fs::write(folder.path().join("events.jsonl"), whole).unwrap();
+        let summary = run(folder.path(), Poison::None);
+        assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
+    }
+    // Offsets differ: each run marked its end of input, and a frame without rows takes an offset.
+    let values = |folder: &Path| scores(folder).into_iter().map(|(_, score)| score).collect::<Vec<_>>();
+    assert!(values(folder.path()) == values(straight.path()), "the scores differ from those of a straight run");
+}
