@@ -4,6 +4,7 @@ pub mod files;
 pub mod parquet;
 pub mod predicate;
 pub mod stdout;
+pub mod webhook;
 
 use trackside_core::component::{Component, schema_of};
 use trackside_core::sink::BuildSink;
@@ -23,5 +24,12 @@ pub const SINKS: &[Component<BuildSink>] = &[
         example: "type = \"stdout\"\ntopic = \"clean\"\nformat = \"text\"\n",
         schema: schema_of::<stdout::Config>,
         build: stdout::build,
+    },
+    Component {
+        name: "webhook",
+        summary: "Posts rows, or those that match a condition, to an HTTP address. At least once, with an idempotency key.",
+        example: "type = \"webhook\"\ntopic = \"scores.anomaly\"\nurl = \"http://localhost:8080/alerts\"\nwhere = \"anomaly\"\n",
+        schema: schema_of::<webhook::Config>,
+        build: webhook::build,
     },
 ];
