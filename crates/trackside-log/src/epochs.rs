@@ -9,7 +9,7 @@
 //! first 0
 //! epoch 1 0
 //! epoch 2 1500
-//! crc 9f1c02ab
+//! crc b46b6d2a
 //! ```
 //!
 //! `first` is the first offset that is kept; what lies before it was given up, even if its file came back after a power
@@ -163,6 +163,12 @@ mod tests {
             let read = Epochs::parse(&String::from_utf8_lossy(&bad));
             assert!(read.is_none() || read == Some(three()), "bit {bit}"); // `9F` for `9f` says the same
         }
+    }
+
+    #[test]
+    fn the_example_of_the_format_is_read() {
+        let text = "trackside epochs 1\nfirst 0\nepoch 1 0\nepoch 2 1500\ncrc b46b6d2a\n";
+        assert_eq!(Epochs::parse(text).map(|epochs| epochs.list.len()), Some(2));
     }
 
     #[test]

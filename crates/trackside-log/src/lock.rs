@@ -54,10 +54,11 @@ impl DirLock {
     }
 }
 
+/// Always the same length, so that nobody can read half of it or nothing while it is replaced.
 fn write_pid(file: &mut File) -> std::io::Result<()> {
-    file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
-    writeln!(file, "{}", std::process::id())
+    file.write_all(format!("{:<10}\n", std::process::id()).as_bytes())?;
+    file.set_len(11)
 }
 
 fn read_pid(file: &mut File) -> u32 {

@@ -60,7 +60,7 @@ pub(crate) fn recover(vfs: &dyn Vfs, dir: &Path, remembered: Remembered, keep: &
     let sure = scan.surely_durable(last)?.max(epochs.first);
     let start = layout.find(sure).min(layout.live.len().saturating_sub(1));
     for k in start..layout.live.len() {
-        scan.found.extend(scan.segment(k)?);
+        scan.found.extend(scan.segment(k, Check::Whole)?);
     }
     // A page of another epoch has nothing to say about this one.
     let page = if remembered.epoch == last.epoch { remembered } else { Remembered::default() };
@@ -101,12 +101,12 @@ impl Scan<'_> {
         Ok(last.first_offset)
     }
 
-    fn segment(&self, segment: usize) -> Result<Vec<Found>> {
+    fn segment(&self, segment: usize, check: Check) -> Result<Vec<Found>> {
         let extent = &self.layout.live[segment];
         let mut walk = Walk::new(self.open(extent)?.into(), extent.clone())?;
         let mut found = Vec::new();
         loop {
-            match walk.step(Check::Whole)? {
+            match walk.step(check)? {
                 Step::End => return Ok(found),
                 Step::Gap(what) => match walk.hole(what)? {
                     Some(hole) => found.push(Found::Hole { segment, hole }),
@@ -161,11 +161,17 @@ impl Scan<'_> {
         let mut holes = Vec::new(); // between the end and the frame that is asked about
         loop {
             while let Some(found) = self.found.pop() {
-                let Found::Frame { segment, at, first, .. } = found else {
+                let Found::Frame { segment, at, length, first, end, .. } = found else {
                     holes.push(found);
                     continue;
                 };
-                let info = self.info(segment, at)?;
+                let info = match self.info(segment, at, length)? {
+                    Ok(info) => info,
+                    Err(what) => {
+                        holes.push(Found::Hole { segment, hole: Hole { at, length, first, end: Some(end), what } });
+                        continue;
+                    }
+                };
                 if keep(&info.borrow()) {
                     self.found.extend(holes.drain(..).rev());
                     self.note_damage();
@@ -181,20 +187,18 @@ impl Scan<'_> {
                 return Ok(None);
             }
             start -= 1;
-            self.found = self.segment(start)?;
+            self.found = self.segment(start, Check::Header)?; // long durable: only the frames that are asked about are read
         }
     }
 
-    fn info(&self, segment: usize, at: u64) -> Result<OwnedFrameInfo> {
+    /// Reads a frame that was found; the inner `Err` says what is wrong with it.
+    fn info(&self, segment: usize, at: u64, length: u64) -> Result<Result<OwnedFrameInfo, &'static str>> {
         let extent = &self.layout.live[segment];
-        let (path, file) = (&extent.path, self.open(extent)?);
-        let mut head = [0; HEADER_BYTES];
-        file.read_at(&mut head, at).map_err(|e| Error::io("read", path, e))?;
-        let damaged = |what: &str| Error::Damaged { path: path.to_path_buf(), at, what: what.into() };
-        let header = Header::parse(&head).map_err(damaged)?; // it was sound a moment ago
-        let mut meta = vec![0; header.meta_range().len()];
-        file.read_at(&mut meta, at + HEADER_BYTES as u64).map_err(|e| Error::io("read", path, e))?;
-        Ok(OwnedFrameInfo::new(&header, &meta))
+        let mut frame = vec![0; usize::try_from(length).unwrap_or(0)]; // it came from 32 bits
+        let read = self.open(extent)?.read_at(&mut frame, at);
+        read.map_err(|e| Error::io("read", &extent.path, e))?;
+        let header = Header::parse(&frame).and_then(|header| header.check(&frame).map(|()| header));
+        Ok(header.map(|header| OwnedFrameInfo::new(&header, &frame[header.meta_range()])))
     }
 
     fn note_damage(&mut self) {

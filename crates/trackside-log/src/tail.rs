@@ -17,8 +17,7 @@ use crate::log::Options;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentName};
 use crate::vfs::Vfs;
 
-/// Buffers kept for the next frames, and the largest that is worth keeping.
-const MAX_SPARE: usize = 32;
+/// Buffers are kept for the next frames up to so many bytes: new memory costs more than writing the frame into it.
 const MAX_SPARE_BYTES: usize = 1 << 20;
 
 /// What does not change while an owner reigns.
@@ -74,6 +73,7 @@ pub(crate) struct Tail {
     number: u32,
     size: u64,
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
 }
 
 impl Tail {
@@ -100,6 +100,7 @@ impl Tail {
             poisoned: None,
             repairs: 0,
             spare: Vec::new(),
+            spare_bytes: 0,
         }
     }
 
@@ -112,11 +113,14 @@ impl Tail {
 
     /// A buffer for the next frame.
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= buffer.capacity();
+        buffer
     }
 
-    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < MAX_SPARE && buffer.capacity() <= MAX_SPARE_BYTES {
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare_bytes + buffer.capacity() <= MAX_SPARE_BYTES {
+            self.spare_bytes += buffer.capacity();
             self.spare.push(buffer);
         }
     }

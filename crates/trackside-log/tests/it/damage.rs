@@ -109,6 +109,24 @@ fn a_flipped_bit_anywhere_is_noticed_and_costs_one_frame() {
 }
 
 #[test]
+fn damage_at_the_end_of_an_earlier_epoch_keeps_the_offsets_in_place() {
+    let dir = tempdir();
+    let (segment, frames) = ten(dir.path(), true);
+    drop(writer(&store(dir.path()))); // an epoch without a frame
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[frames[9].end - 100] ^= 4;
+    fs::write(&segment, &bytes).unwrap();
+
+    let store = store(dir.path());
+    let mut writer = writer(&store);
+    assert_eq!((writer.published(), writer.newest().map(|info| info.first)), (20, Some(16)));
+    assert_eq!(writer.recovery().damage[0].offsets, 18..20);
+    assert_eq!(offset_of(&store.reader("received", 0).unwrap().newest().unwrap().unwrap()), 16);
+    append_all(&mut writer, 1);
+    assert_eq!(offsets(&store), [&twos(9)[..], &[20]].concat());
+}
+
+#[test]
 fn damage_in_an_old_segment_is_stepped_over_by_every_reader() {
     let dir = tempdir();
     let store = store(dir.path());
