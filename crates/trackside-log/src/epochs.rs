@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::vfs::{Mode, Vfs};
 
-const FILE: &str = "epochs";
+pub(crate) const FILE: &str = "epochs";
 const ASIDE: &str = "epochs.tmp";
 const TITLE: &str = "trackside epochs 1";
 /// The list never grows beyond this: older epochs are forgotten first.

@@ -174,8 +174,13 @@ impl Writer {
     }
 }
 
-/// Makes `<root>/<topic>/<partition>` and makes the new entries durable up to the directory that holds the root.
+/// Makes `<root>/<topic>/<partition>` and makes the new entries durable up to the directory that holds the root. A list of
+/// epochs shows that an earlier owner has done so.
 fn make_dirs(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    let epochs = dir.join(crate::epochs::FILE);
+    if vfs.exists(&epochs).map_err(|e| Error::io("look at", &epochs, e))? {
+        return Ok(());
+    }
     vfs.create_dir_all(dir).map_err(|e| Error::io("make", dir, e))?;
     for above in dir.ancestors().skip(1).take(3).filter(|above| !above.as_os_str().is_empty()) {
         vfs.sync_dir(above).map_err(|e| Error::io("sync", above, e))?;
