@@ -28,8 +28,8 @@ pub(super) struct Verdict {
     pub(super) bit: u16,
     /// What to do.
     pub(super) action: OnFinding,
-    /// Ends the sentence "`value` = 99 …" in a dead letter.
-    pub(super) reason: &'static str,
+    /// Goes on after "`value` = 99" in a dead letter: what is wrong, and what the better value is.
+    pub(super) words: (&'static str, &'static str),
 }
 
 impl Verdict {
@@ -43,11 +43,16 @@ impl Verdict {
                 OnFinding::Replace => work.replace(self.field, row, better),
                 OnFinding::Drop => work.drop_row(row, &self.name),
                 OnFinding::Reject => {
-                    let value = text_number(work.float_mut(self.field).values[row]);
-                    let reason = format!("`{}` = {value} {}", self.field_name, self.reason);
+                    let reason = self.reason(work.float_mut(self.field).values[row], better);
                     work.reject(row, &self.name, reason);
                 }
             }
         }
+    }
+
+    fn reason(&self, value: f64, better: f64) -> String {
+        let (wrong, near) = self.words;
+        let reason = format!("`{}` = {} {wrong}", self.field_name, text_number(value));
+        if better.is_nan() { reason } else { format!("{reason}; {near} is {}", text_number(better)) }
     }
 }

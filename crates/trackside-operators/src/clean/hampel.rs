@@ -123,7 +123,7 @@ impl Hampel {
             field_name: config.field,
             bit: quality::SPIKE,
             action: config.action,
-            reason: "is a spike",
+            words: ("is a spike", "the median"),
         };
         let windows = Kind::new(config.window);
         let scale = config.threshold * SIGMAS;

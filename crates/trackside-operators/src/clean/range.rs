@@ -129,7 +129,7 @@ impl Range {
             field_name: config.field,
             bit: quality::OUT_OF_RANGE,
             action: config.action,
-            reason: "is out of range",
+            words: ("is out of range", "the nearest limit"),
         };
         Ok(Self { limits, verdict, findings: Vec::new() })
     }

@@ -6,6 +6,10 @@
     reason = "a test may stop at what it did not expect, and say what it left out"
 )]
 
+mod clean_cases;
+mod clean_exam;
+mod clean_job;
+mod cleaners;
 mod data;
 mod detect_exam;
 mod forecast_exam;
