@@ -1,5 +1,11 @@
 //! The integration tests of this crate, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
 
+mod file;
+mod generate;
+mod json;
 mod parquet;
 mod sinks;
+mod sources;
 mod support;
+mod webhook;
