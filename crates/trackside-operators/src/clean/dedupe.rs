@@ -251,6 +251,8 @@ fn key(by: Option<&str>, context: &OperatorContext<'_>) -> Result<Key, ConfigErr
         Some(TIME) => Ok(Key::Time),
         Some(field) => match layout.config.fields.get_full(field) {
             Some((number, _, FieldType::Integer)) => Ok(Key::Sequence(number)),
+            // The key that the schema calls the event id means the same as `event_id`.
+            _ if layout.config.event_id.as_deref() == Some(field) => Ok(Key::EventId),
             Some(_) => Err(ConfigError::new("by", format!("field `{field}` is not an integer"))
                 .with_help("a sequence counts up in an `integer` field; a text that names events is an `event_id`")),
             None => {
@@ -302,7 +304,7 @@ fn scan_recent(recent: &mut Recent, work: &Work, repeats: &mut Vec<usize>, key: 
     }
 }
 
-/// The ids of a batch as keys: 128 bits, so that among a million ids chance takes two for one once in 10^26 rows.
+/// The ids of a batch as keys: 128 bits, so that among a million ids chance takes two for one once in 10^32 rows.
 fn scan_ids(recent: &mut Recent, work: &Work, repeats: &mut Vec<usize>) {
     if let Some(ids) = work.rows.column_by_name(EVENT_ID).and_then(|ids| ids.as_string_opt::<i32>()) {
         let key = |row: usize| xxh3_128_with_seed(ids.value(row).as_bytes(), work.series[row].into());
