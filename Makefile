@@ -104,7 +104,7 @@ wheel page venv dev bench-needs: ; @: # they only name a file; with nothing to d
 formatted: #: Rust is formatted
 	@cargo fmt --all --check
 python-lint: $(VENV)/.dev #: Python is formatted and clean (ruff)
-	@$(BIN)/ruff format --quiet --diff . && $(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --diff . && $(BIN)/ruff check --quiet --output-format concise .
 python-types: $(VENV)/.dev #: Python's types hold (mypy --strict)
 	@$(BIN)/mypy --strict
 page-types: web/node_modules/.package-lock.json #: the page's types hold (tsc)
