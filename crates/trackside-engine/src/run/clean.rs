@@ -32,6 +32,8 @@ const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
 const COALESCE: usize = 8192;
 /// How long a wait for input lasts before the stop signal is looked at again.
 const WAIT: Duration = Duration::from_millis(100);
+/// Behind damage at the end of the log there is nothing to read; this keeps the loop from spinning on it.
+pub(crate) const DAMAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The chain of one partition: pure, as its operators are.
 pub(crate) struct Chain {
@@ -171,7 +173,11 @@ impl CleanStage {
                     return Ok(());
                 }
             }
-            for frames in coalesced(self.reader.read(position.offset, BUDGET, End::Published).map_err(from_log)?) {
+            let groups = coalesced(self.reader.read(position.offset, BUDGET, End::Published).map_err(from_log)?);
+            if groups.is_empty() && self.reader.published() > position.offset {
+                self.stop.wait(DAMAGE_PAUSE); // quarantined: nothing readable follows yet
+            }
+            for frames in groups {
                 position = self.step(&mut chain, &frames, &mut counts)?;
                 backoff.reset();
             }

@@ -5,7 +5,7 @@
 
 use crate::metrics::{Meter, StageState};
 use crate::policy::Backoff;
-use crate::run::clean::from_log;
+use crate::run::clean::{DAMAGE_PAUSE, from_log};
 use crate::stop::Stop;
 use crate::wall::now;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -73,7 +73,11 @@ impl DeliverStage {
                 return Ok(());
             }
             if self.reader.wait(offset, End::Durable, WAIT) {
-                for frame in self.reader.read(offset, BUDGET, End::Durable).map_err(from_log)? {
+                let frames = self.reader.read(offset, BUDGET, End::Durable).map_err(from_log)?;
+                if frames.is_empty() {
+                    self.stop.wait(DAMAGE_PAUSE);
+                }
+                for frame in frames {
                     let rows = self.rows(&frame, offset);
                     let count = rows.rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
                     self.sink.write(&rows)?;

@@ -12,7 +12,7 @@ use crate::config::ModelSection;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::policy::Backoff;
-use crate::run::clean::from_log;
+use crate::run::clean::{DAMAGE_PAUSE, from_log};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stop::Stop;
 use crate::wall::now;
@@ -125,6 +125,9 @@ impl ModelStage {
                 }
             }
             let frames = self.reader.read(session.position.offset, BUDGET, End::Published).map_err(from_log)?;
+            if frames.is_empty() && self.reader.published() > session.position.offset {
+                self.stop.wait(DAMAGE_PAUSE);
+            }
             let max_frames = if session.card.split { 1 } else { usize::MAX };
             while let Some(batch) =
                 Batch::gather(&frames, session.position.offset, self.model.max_batch, max_frames, u64::MAX)

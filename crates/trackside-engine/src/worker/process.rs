@@ -74,12 +74,10 @@ impl ProcessRuntime {
         match worker.exchange(header, body, deadline) {
             Ok(answer) => Ok(answer),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let pid = worker.child.id();
+                let (pid, last_words) = (worker.child.id(), worker.abort());
                 self.kill();
-                Err(ModelFault::Late(format!(
-                    "no answer within {:.1} s; worker {pid} was killed",
-                    deadline.as_secs_f64()
-                )))
+                let seconds = deadline.as_secs_f64();
+                Err(ModelFault::Late(format!("no answer within {seconds:.1} s; worker {pid} was killed{last_words}")))
             }
             Err(error) => {
                 let why = worker.obituary(&error);
