@@ -33,12 +33,24 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
-use trackside_core::component::config;
+use trackside_core::component::{Component, config, schema_of};
 use trackside_core::error::{ConfigError, Failure};
 use trackside_core::position::{DEAD_LETTER, FORECASTS_PREFIX, Position};
 use trackside_core::schema::TIME;
-use trackside_core::sink::{Sink, SinkContext, SinkRows, SinkTotals};
+use trackside_core::sink::{BuildSink, Sink, SinkContext, SinkRows, SinkTotals};
 use trackside_core::time::Span;
+
+pub(super) const COMPONENT: Component<BuildSink> = Component {
+    name: "parquet",
+    summary: "Keeps rows in tables: Parquet files by day of event time, every row exactly once.",
+    example: r#"[[sink]]
+type = "parquet"
+topic = "clean"
+age = "60s"
+"#,
+    schema: schema_of::<Config>,
+    build,
+};
 
 /// The keys of a `parquet` block.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

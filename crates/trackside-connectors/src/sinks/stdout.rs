@@ -19,10 +19,22 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 use trackside_core::batch::{row_json, value_json};
-use trackside_core::component::config;
+use trackside_core::component::{Component, config, schema_of};
 use trackside_core::error::{ConfigError, Failure};
 use trackside_core::position::Position;
-use trackside_core::sink::{Sink, SinkContext, SinkRows, SinkTotals};
+use trackside_core::sink::{BuildSink, Sink, SinkContext, SinkRows, SinkTotals};
+
+pub(super) const COMPONENT: Component<BuildSink> = Component {
+    name: "stdout",
+    summary: "Prints rows to standard output, as JSON lines or as text. At most once: what comes while it runs.",
+    example: r#"[[sink]]
+type = "stdout"
+topic = "clean"
+format = "text"
+"#,
+    schema: schema_of::<Config>,
+    build,
+};
 
 /// The keys of a `stdout` block.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -30,16 +30,29 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use trackside_core::batch::row_json;
-use trackside_core::component::config;
+use trackside_core::component::{Component, config, schema_of};
 use trackside_core::error::{Action, ConfigError, Failure};
 use trackside_core::position::Position;
-use trackside_core::sink::{Sink, SinkContext, SinkRows, SinkTotals};
+use trackside_core::sink::{BuildSink, Sink, SinkContext, SinkRows, SinkTotals};
 use trackside_core::time::Span;
 
 /// How often a position is stored that moved without a request, ns.
 const STORE_EVERY: i64 = 1_000_000_000;
 /// Most refused requests that are kept as files; later ones are counted and logged only.
 pub const MAX_REJECTED: usize = 1000;
+
+pub(super) const COMPONENT: Component<BuildSink> = Component {
+    name: "webhook",
+    summary: "Posts rows, or those that match a condition, to an HTTP address. At least once, with an idempotency key.",
+    example: r#"[[sink]]
+type = "webhook"
+topic = "scores.anomaly"
+url = "http://localhost:8080/alerts"
+where = "anomaly"
+"#,
+    schema: schema_of::<Config>,
+    build,
+};
 
 /// The keys of a `webhook` block.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

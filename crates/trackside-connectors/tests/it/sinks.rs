@@ -7,7 +7,8 @@ use trackside_core::position::Position;
 
 /// The block of an example without the keys that the engine takes out.
 fn block(example: &str) -> Value {
-    let mut block: Value = toml::from_str(example).unwrap();
+    let file: Value = toml::from_str(example).unwrap();
+    let mut block = file["sink"][0].clone();
     for key in ["type", "name", "topic"] {
         block.as_object_mut().unwrap().remove(key);
     }
@@ -22,7 +23,8 @@ fn each_is_listed_once_and_described() {
         let schema = serde_json::to_value((sink.schema)()).unwrap();
         assert_eq!(schema["additionalProperties"], json!(false), "{}: unknown keys are not refused", sink.name);
         let example: Value = toml::from_str(sink.example).unwrap();
-        assert_eq!((example["type"].as_str(), example["topic"].is_string()), (Some(sink.name), true));
+        let block = &example["sink"][0];
+        assert_eq!((block["type"].as_str(), block["topic"].is_string()), (Some(sink.name), true));
         for (key, property) in schema["properties"].as_object().unwrap() {
             assert!(property["description"].is_string(), "{}: `{key}` is not described", sink.name);
         }
