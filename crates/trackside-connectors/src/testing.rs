@@ -9,7 +9,7 @@ use trackside_core::batch::row_json;
 use trackside_core::dead_letter::DeadLetter;
 use trackside_core::position::{Resume, Span};
 use trackside_core::schema::Layout;
-use trackside_core::source::{Delivery, Door, Outcome, Refused, SourceState};
+use trackside_core::source::{Ack, Delivery, Door, Outcome, Refused, SourceState};
 
 use crate::formats::Mapping;
 
@@ -40,6 +40,8 @@ pub struct Seen {
     pub dead: Vec<DeadLetter>,
     /// Spans of the deliveries that had one.
     pub spans: Vec<Span>,
+    /// Rows and dead letters together, up to and with each of these spans.
+    pub taken: Vec<usize>,
     /// Number of deliveries.
     pub deliveries: usize,
     /// Sum of [`Door::refuse`].
@@ -55,7 +57,19 @@ struct State {
     stop_after: Option<usize>,
     refuse_next: Option<Refused>,
     outcome: Option<Outcome>,
+    holds_acks: bool,
+    held: Held,
     now: Option<i64>,
+}
+
+/// Acks that were never called.
+#[derive(Default)]
+struct Held(Vec<Ack>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} acks", self.0.len())
+    }
 }
 
 /// A door that keeps what is delivered in memory and acknowledges it at once.
@@ -96,6 +110,11 @@ impl MemoryDoor {
     /// What all acks from now on say; `Durable` unless set.
     pub fn set_outcome(&self, outcome: Outcome) {
         self.change(|state| state.outcome = Some(outcome));
+    }
+
+    /// Calls no ack from now on.
+    pub fn hold_acks(&self) {
+        self.change(|state| state.holds_acks = true);
     }
 
     /// Stops the clock at this time.
@@ -156,14 +175,19 @@ impl Door for MemoryDoor {
         if let Some(span) = delivery.span {
             assert!(span.from < span.to, "a span is not empty: {span:?}");
             seen.spans.push(span);
+            seen.taken.push(seen.rows.len() + seen.dead.len());
         }
         seen.deliveries += 1;
         let taken = seen.rows.len() + seen.dead.len();
         state.stopping |= state.stop_after.is_some_and(|after| taken >= after);
         let outcome = state.outcome.clone().unwrap_or(Outcome::Durable);
+        let mut ack = delivery.ack;
+        if state.holds_acks {
+            state.held.0.extend(ack.take());
+        }
         drop(state);
         self.changed.notify_all();
-        if let Some(ack) = delivery.ack {
+        if let Some(ack) = ack {
             ack(outcome);
         }
         Ok(())

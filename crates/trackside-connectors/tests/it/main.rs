@@ -3,6 +3,7 @@
 
 mod file;
 mod generate;
+mod http;
 mod json;
 mod parquet;
 mod sinks;
