@@ -4,14 +4,18 @@ use crate::config::{Block, Pipeline};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use trackside_connectors::logs::embedded::{self, Embedded};
 use trackside_connectors::sinks::SINKS;
 use trackside_connectors::sources::SOURCES;
+use trackside_connectors::sources::http::HttpSource;
+pub use trackside_connectors::sources::http::Mount;
 use trackside_core::component::{Component, find, schema_of};
 use trackside_core::error::ConfigError;
+use trackside_core::log::{Log, LogError};
 use trackside_core::operator::{Operator, OperatorContext};
 use trackside_core::schema::Layout;
 use trackside_core::sink::{Sink, SinkContext};
-use trackside_core::source::{Source, SourceContext};
+use trackside_core::source::{Door, Source, SourceContext};
 use trackside_operators::CLEANERS;
 
 /// What a component tells about itself.
@@ -47,6 +51,27 @@ pub fn listing() -> Vec<Listing> {
 pub(crate) fn source(block: &Block, layout: &Arc<Layout>, base: &Path) -> Result<Box<dyn Source>, ConfigError> {
     let context = SourceContext { name: &block.name, layout, base };
     (find(SOURCES, "source", &block.kind)?.build)(block.settings.clone(), &context)
+}
+
+/// Routes of a source that is served by the server's own port.
+pub(crate) fn mount(
+    block: &Block,
+    layout: &Arc<Layout>,
+    base: &Path,
+    door: Arc<dyn Door>,
+) -> Result<Mount, ConfigError> {
+    let context = SourceContext { name: &block.name, layout, base };
+    Ok(HttpSource::from_block(block.settings.clone(), &context)?.router(door))
+}
+
+/// The log of a data directory.
+pub(crate) fn log(data: &Path) -> Result<Arc<dyn Log>, LogError> {
+    Ok(Arc::new(Embedded::open(data, Default::default())?))
+}
+
+/// Takes a data directory for this process, until what is returned is dropped.
+pub(crate) fn lock(data: &Path) -> Result<Box<dyn Send + Sync>, LogError> {
+    Ok(Box::new(embedded::lock(data)?))
 }
 
 /// Whether a source is served by the server's own port.

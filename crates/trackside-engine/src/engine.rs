@@ -1,5 +1,6 @@
 //! A running pipeline: what `start` set going, what `drain` brings to rest, and what can be asked meanwhile.
 
+use crate::catalog::Mount;
 use crate::config::{Block, Pipeline};
 use crate::data_dir::StartError;
 use crate::derived::SharedWriter;
@@ -111,7 +112,7 @@ pub struct Engine {
     pub(crate) clean: Vec<CleanPart>,
     pub(crate) models: Vec<ModelPart>,
     pub(crate) sinks: Vec<SinkPart>,
-    pub(crate) mounts: Vec<axum::Router>,
+    pub(crate) mounts: Vec<Mount>,
     pub(crate) stops: Stops,
     pub(crate) threads: Mutex<Threads>,
     pub(crate) started: Instant,
@@ -131,7 +132,7 @@ impl Engine {
     }
 
     /// Routes of the sources that share the server's port.
-    pub fn mounts(&self) -> Vec<axum::Router> {
+    pub fn mounts(&self) -> Vec<Mount> {
         self.mounts.clone()
     }
 

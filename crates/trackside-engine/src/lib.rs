@@ -24,7 +24,7 @@ mod topics;
 mod wall;
 pub mod worker;
 
-pub use catalog::{Listing, listing as components, schema as pipeline_schema};
+pub use catalog::{Listing, Mount, listing as components, schema as pipeline_schema};
 pub use config::{
     Block, Diagnostic, Diagnostics, ModelMode, ModelSection, Pipeline, PipelineSection, Place, RetentionSection,
     ServerSection,

@@ -1,6 +1,6 @@
 //! Starting a pipeline: lock, recover from upstream to downstream, build every stage, set the threads going.
 
-use crate::catalog;
+use crate::catalog::{self, Mount};
 use crate::config::{Block, ModelMode, ModelSection, Pipeline};
 use crate::data_dir::{self, StartError};
 use crate::derived::{self, Derived, SharedWriter, lock};
@@ -24,21 +24,18 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use trackside_connectors::logs::embedded::{self, Embedded};
-//HTTP use trackside_connectors::sources::http::HttpSource;
 use trackside_core::dead_letter;
 use trackside_core::log::{EpochStart, FrameHead, FrameKind, Log, LogError, LogSync, SectionKind};
 use trackside_core::model::ModelRuntime;
 use trackside_core::position::{CLEAN, DEAD_LETTER, FORECASTS_PREFIX, RECEIVED, SCORES_PREFIX};
 use trackside_core::sink::SinkContext;
-use trackside_core::source::SourceContext;
 
 /// Starts a checked pipeline.
 pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>, StartError> {
     let data = pipeline.data();
     data_dir::open(&data, &pipeline.pipeline.name, pipeline.pipeline.partitions)?;
-    let guard = embedded::lock(&data).map_err(|error| StartError::Unavailable(error.to_string()))?;
-    let log: Arc<dyn Log> = Arc::new(Embedded::open(&data, Default::default())?);
+    let guard = catalog::lock(&data).map_err(|error| StartError::Unavailable(error.to_string()))?;
+    let log = catalog::log(&data)?;
     let mut builder = Builder {
         pipeline: &pipeline,
         options,
@@ -68,7 +65,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         stops,
         threads: Mutex::new(threads),
         started: Instant::now(),
-        _lock: Box::new(guard),
+        _lock: guard,
     };
     let engine = Arc::new(engine);
     retention::start(&engine)?;
@@ -309,7 +306,7 @@ impl Builder<'_> {
         Ok(instance)
     }
 
-    fn sources(&mut self, received: &Arc<Received>) -> Result<(Vec<SourcePart>, Vec<axum::Router>), StartError> {
+    fn sources(&mut self, received: &Arc<Received>) -> Result<(Vec<SourcePart>, Vec<Mount>), StartError> {
         let (mut parts, mut mounts) = (Vec::new(), Vec::new());
         for block in &self.pipeline.sources {
             let meter = Meter::shared();
@@ -323,8 +320,8 @@ impl Builder<'_> {
                 //HTTP let source = HttpSource::from_block(block.settings.clone(), &context).map_err(failed)?;
                 let _ = context;
                 meter.state(crate::metrics::StageState::Running, None);
-                //HTTP mounts.push(source.router(Arc::new(door)));
-                let _ = &door;
+                let mount = catalog::mount(block, &self.pipeline.layout, &self.pipeline.base, Arc::new(door));
+                mounts.push(mount.map_err(failed)?);
             } else {
                 let source = catalog::source(block, &self.pipeline.layout, &self.pipeline.base).map_err(failed)?;
                 part.finite = source.finite();
@@ -384,7 +381,7 @@ pub(crate) fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result
 
 /// Opens the log of a data directory for reading, beside a running engine or without one.
 pub fn open_log(data: &std::path::Path) -> Result<Arc<dyn Log>, LogError> {
-    Ok(Arc::new(Embedded::open(data, Default::default())?))
+    catalog::log(data)
 }
 
 #[cfg(test)]

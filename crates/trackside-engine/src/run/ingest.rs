@@ -270,8 +270,8 @@ fn by_partition(rows: &RecordBatch, tags: &[String], count: usize) -> Vec<Option
         }
         rows_of[(hash % count as u64) as usize].push(row as u32);
     }
-    // Indices come from this very batch, so they are in range.
     let take = |picked: Vec<u32>| {
+        // Indices come from this very batch, so they are in range.
         (!picked.is_empty()).then(|| take_record_batch(rows, &UInt32Array::from(picked)).expect("rows of this batch"))
     };
     rows_of.into_iter().map(take).collect()
