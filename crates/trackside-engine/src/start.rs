@@ -315,10 +315,6 @@ impl Builder<'_> {
             let mut part =
                 SourcePart { block: block.clone(), meter: meter.clone(), finite: false, ended: ended.clone() };
             if catalog::is_mounted(block) {
-                let context =
-                    SourceContext { name: &block.name, layout: &self.pipeline.layout, base: &self.pipeline.base };
-                //HTTP let source = HttpSource::from_block(block.settings.clone(), &context).map_err(failed)?;
-                let _ = context;
                 meter.state(crate::metrics::StageState::Running, None);
                 let mount = catalog::mount(block, &self.pipeline.layout, &self.pipeline.base, Arc::new(door));
                 mounts.push(mount.map_err(failed)?);
