@@ -5,5 +5,16 @@
 //! This room speaks HTTP and to the terminal. It knows no component, opens no socket of a source, and never writes to
 //! the log.
 
+mod cli;
 pub mod http;
 pub mod views;
+
+use std::ffi::OsString;
+
+/// Runs the command with these arguments, the program's name first; the exit code.
+///
+/// SIGINT and SIGTERM are taken while a pipeline runs; for other commands a host such as Python should leave SIGINT its
+/// default, so that Ctrl-C ends them.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, options: trackside_engine::Options) -> i32 {
+    cli::main(arguments, options)
+}

@@ -13,6 +13,7 @@ mod serve;
 pub mod token;
 
 pub use auth::Auth;
+pub(crate) use serve::resolve;
 pub use serve::{Listener, Server};
 
 use crate::views::Views;

@@ -1,0 +1,124 @@
+//! `trackside check`: everything that is wrong with a pipeline file at once, or in words what it does.
+
+use super::place::FILE;
+use super::terminal::{note, say, say_json};
+use super::{Failure, Json, USAGE};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use trackside_engine::{Block, ModelMode, Pipeline};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Pipeline file
+    #[arg(default_value = FILE)]
+    file: PathBuf,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
+    match Pipeline::load(&arguments.file) {
+        Ok(pipeline) if arguments.json.json => {
+            say_json(&json!({ "ok": true, "file": arguments.file, "errors": [], "words": words(&pipeline) }));
+            Ok(0)
+        }
+        Ok(pipeline) => {
+            words(&pipeline).iter().for_each(|line| _ = say(line));
+            Ok(0)
+        }
+        Err(diagnostics) if arguments.json.json => {
+            say_json(&json!({ "ok": false, "file": arguments.file, "errors": diagnostics.0 }));
+            Ok(USAGE)
+        }
+        Err(diagnostics) => {
+            note(diagnostics.to_string());
+            let count = diagnostics.0.len();
+            Err(Failure::new(
+                USAGE,
+                format!("{count} thing{} to mend in `{}`", if count == 1 { "" } else { "s" }, arguments.file.display()),
+            ))
+        }
+    }
+}
+
+/// The pipeline, told in sentences.
+pub(crate) fn words(pipeline: &Pipeline) -> Vec<String> {
+    let schema = &pipeline.layout.config;
+    let series = if schema.series.is_empty() {
+        "all events are one series".into()
+    } else {
+        format!("a series is named by {}", and(&schema.series))
+    };
+    let fields: Vec<String> =
+        schema.fields.iter().map(|(name, kind)| format!("{name} ({})", format!("{kind:?}").to_lowercase())).collect();
+    let mut lines = vec![
+        format!("`{}` is fine: pipeline `{}`.", pipeline.file.display(), pipeline.pipeline.name),
+        format!("Events: {series}; fields {}.", and(&fields)),
+        match pipeline.sources.is_empty() {
+            true => "Sources: none; add a `[[source]]`, or nothing will come.".into(),
+            false => format!("Sources: {}.", and(&names(&pipeline.sources))),
+        },
+        match pipeline.cleaners.is_empty() {
+            true => "Cleaning: none; `clean` holds the rows as received.".into(),
+            false => format!("Cleaning: {}, in this order.", then(&names(&pipeline.cleaners))),
+        },
+    ];
+    for model in &pipeline.models {
+        let at = match model.mode {
+            ModelMode::Process => "in a worker process",
+            ModelMode::InProcess => "inside this process",
+        };
+        let fields = model.named_fields();
+        let fields = if fields.is_empty() { "the fields that it chooses".into() } else { and(&fields) };
+        lines.push(format!("Model `{}`: {} looks at {fields}, {at}.", model.name, model.code));
+    }
+    lines.extend(
+        pipeline.sinks.iter().map(|sink| format!("Sink `{}`: {} takes `{}`.", sink.name, sink.kind, sink.topic)),
+    );
+    let partitions = pipeline.pipeline.partitions;
+    lines.push(format!(
+        "Data: `{}`, {partitions} partition{}.",
+        pipeline.data().display(),
+        if partitions == 1 { "" } else { "s" }
+    ));
+    lines.push(format!("Page and API: {}.", pipeline.server.listen));
+    lines
+}
+
+fn names(blocks: &[Block]) -> Vec<String> {
+    blocks
+        .iter()
+        .map(
+            |block| {
+                if block.name == block.kind { block.kind.clone() } else { format!("{} ({})", block.name, block.kind) }
+            },
+        )
+        .collect()
+}
+
+fn and(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn then(words: &[String]) -> String {
+    words.join(", then ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_pipeline_is_told_in_sentences() {
+        let text = "[pipeline]\nname = \"p\"\n[schema]\nseries = [\"device\", \"sensor\"]\nfields = { value = \"float\", ok = \"boolean\" }\n[[clean]]\ntype = \"range\"\nfield = \"value\"\nmax = 3\n";
+        let lines = words(&Pipeline::parse(Path::new("p.toml"), text).unwrap());
+        assert_eq!(lines[1], "Events: a series is named by device and sensor; fields value (float) and ok (boolean).");
+        assert!(lines[2].contains("nothing will come") && lines[3].contains("Cleaning: range"));
+    }
+}

@@ -1,0 +1,234 @@
+//! Runs a pipeline with its server, until it is asked to end or has nothing left to do: what `up` and `demo` share.
+//!
+//! The order of the start: credentials, port, engine, views, server, ready. What can fail without a trace fails first.
+//! The end: sources stop, what was taken flows through, tables are committed, and the sums are told.
+
+use super::place::Note;
+use super::ready::{Ready, open_browser, things_to_try};
+use super::signals::Signals;
+use super::terminal::{StatusLine, say, say_json};
+use super::{FAILED, Failure, UNAVAILABLE, USAGE, sums};
+use crate::http::{App, Auth, Listener, Server, token};
+use crate::views::Views;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use trackside_engine::{Engine, Options, Pipeline, Status, Summary};
+
+/// Longest drain after a signal.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Rows in flight that do not become fewer for so long are left for the next start.
+const STALLED: Duration = Duration::from_secs(60);
+/// How often the run looks whether it is at its end.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often the status line is written.
+const STATUS_LINE: Duration = Duration::from_secs(1);
+/// How long the demo waits for a worker's process id before it tells what to try.
+const WORKERS: Duration = Duration::from_secs(8);
+/// Threads that answer requests.
+const HTTP_THREADS: usize = 2;
+
+/// When a run ends, beside a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Stopped,
+    /// All finite sources are delivered.
+    Idle,
+    /// So long after it was ready.
+    After(Duration),
+}
+
+/// A run to be.
+pub(crate) struct Run {
+    pub(crate) pipeline: Pipeline,
+    pub(crate) options: Options,
+    /// Address in place of the pipeline file's.
+    pub(crate) listen: Option<String>,
+    /// Takes a port nearby where the wanted one is in use.
+    pub(crate) near: bool,
+    pub(crate) until: Until,
+    pub(crate) json: bool,
+    pub(crate) browser: bool,
+    /// Tells what to try, as the demo does.
+    pub(crate) tries: bool,
+}
+
+impl Run {
+    /// Runs it; the exit code.
+    pub(crate) fn run(self) -> Result<i32, Failure> {
+        let data = std::path::absolute(self.pipeline.data()).map_err(Failure::failed)?;
+        let listen = self.listen.clone().unwrap_or_else(|| self.pipeline.server.listen.clone());
+        check_credentials(&listen, &data)?;
+        let listener = if self.near { Listener::bind_near(&listen) } else { Listener::bind(&listen) };
+        let listener = listener.map_err(unavailable)?;
+        let Run { pipeline, options, until, json, browser, tries, .. } = self;
+        let engine = Engine::start(pipeline, options)?;
+        let models: Vec<String> = engine.pipeline().models.iter().map(|model| model.name.clone()).collect();
+        let views =
+            Views::start(engine.log(), &engine.pipeline().layout, engine.pipeline().pipeline.partitions, &models);
+        let views = views.map_err(|error| Failure::failed(format!("the views cannot be started: {error}")))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| Failure::failed(format!("the server cannot be started: {error}")))?;
+        let session = Session { engine, data, until, json, browser, tries, line: StatusLine::default() };
+        let code = runtime.block_on(session.run(listener, views));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        code
+    }
+}
+
+/// Refuses to listen beyond this machine with a token that nobody asked for.
+fn check_credentials(listen: &str, data: &Path) -> Result<(), Failure> {
+    let addresses = crate::http::resolve(listen).map_err(unavailable)?;
+    let wide = addresses.iter().any(|address| !address.ip().is_loopback());
+    if wide && token::given(data).map_err(Failure::failed)?.is_none() {
+        let message = format!(
+            "`{listen}` can be reached from other machines, and no token was chosen; set {}, or write one to `{}`, or listen on 127.0.0.1",
+            token::VARIABLE,
+            data.join(token::FILE).display()
+        );
+        return Err(Failure::new(USAGE, message));
+    }
+    Ok(())
+}
+
+fn unavailable(error: io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::InvalidInput { USAGE } else { UNAVAILABLE };
+    Failure::new(code, error)
+}
+
+/// A run at work.
+struct Session {
+    engine: Arc<Engine>,
+    data: PathBuf,
+    until: Until,
+    json: bool,
+    browser: bool,
+    tries: bool,
+    line: StatusLine,
+}
+
+impl Session {
+    async fn run(mut self, listener: Listener, views: Views) -> Result<i32, Failure> {
+        if self.engine.mounts().len() > 1 {
+            return Err(Failure::new(
+                USAGE,
+                "two http sources share the server's port; give all but one a `listen` address of their own",
+            ));
+        }
+        let mut signals =
+            Signals::listen().map_err(|error| Failure::failed(format!("signals cannot be taken: {error}")))?;
+        let token = token::load(&self.data).map_err(Failure::failed)?;
+        let address = listener.address;
+        let (closing, closed) = watch::channel(false);
+        let app = App::new(self.engine.clone(), views, Auth::new(token.clone(), address), address, closed);
+        let server = Server::start(listener, app.router(), closing).map_err(Failure::failed)?;
+        let note = Note { url: app.url().to_owned(), pid: std::process::id() };
+        note.write(&self.data);
+        let ready = Ready::new(&self.engine, app.url(), address.port(), &token, &self.data);
+        self.greet(&ready, &app)?;
+        let asked = self.wait(&mut signals, &ready).await;
+        signals.end_at_next();
+        let summary = self.drain().await?;
+        server.close().await;
+        drop(app);
+        Note::remove(&self.data);
+        self.tell_end(&summary);
+        // After a signal rows may wait in the log for the next start; a run that was to deliver all of them must have.
+        let delivered = asked || summary.in_flight == 0;
+        Ok(if summary.balanced && delivered { 0 } else { FAILED })
+    }
+
+    fn greet(&self, ready: &Ready, app: &App) -> Result<(), Failure> {
+        if self.json {
+            say_json(ready);
+            return Ok(());
+        }
+        ready.say(&app.one_time_url().map_err(Failure::failed)?);
+        if self.browser {
+            open_browser(&app.one_time_url().map_err(Failure::failed)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for the end; true when a signal asked for it.
+    async fn wait(&mut self, signals: &mut Signals, ready: &Ready) -> bool {
+        let began = Instant::now();
+        let mut look = tokio::time::interval(LOOK);
+        let mut shown = Instant::now();
+        let mut progress = Progress::new();
+        loop {
+            tokio::select! {
+                () = signals.next() => return true,
+                _ = look.tick() => {}
+            }
+            let over = match self.until {
+                Until::Stopped => false,
+                Until::Idle => self.engine.sources_ended(),
+                Until::After(time) => began.elapsed() >= time,
+            };
+            if over {
+                self.engine.stop_sources(Instant::now() + STALLED);
+            }
+            let due = shown.elapsed() >= STATUS_LINE;
+            if !over && !due && !self.tries {
+                continue;
+            }
+            let status = self.engine.status();
+            if self.tries && (status.models.iter().all(|model| model.pid.is_some()) || began.elapsed() > WORKERS) {
+                self.tries = false;
+                things_to_try(ready, &status);
+            }
+            if due && !self.json {
+                shown = Instant::now();
+                self.line.show(&sums::progress(&status));
+            }
+            if over && progress.is_at_end(&status) {
+                return false;
+            }
+        }
+    }
+
+    async fn drain(&self) -> Result<Summary, Failure> {
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || engine.drain(DRAIN))
+            .await
+            .map_err(|error| Failure::failed(format!("the pipeline could not be drained: {error}")))
+    }
+
+    fn tell_end(&mut self, summary: &Summary) {
+        self.line.clear();
+        if self.json {
+            let mut value = serde_json::to_value(summary).unwrap_or_default();
+            value["data"] = self.data.display().to_string().into();
+            say_json(&value);
+        } else {
+            sums::end(summary, &self.data).iter().for_each(|line| _ = say(line));
+        }
+    }
+}
+
+/// Whether rows in flight still become fewer, once no more come in.
+struct Progress {
+    in_flight: u64,
+    since: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { in_flight: u64::MAX, since: Instant::now() }
+    }
+
+    fn is_at_end(&mut self, status: &Status) -> bool {
+        let in_flight = status.sums.in_flight();
+        if in_flight != self.in_flight {
+            (self.in_flight, self.since) = (in_flight, Instant::now());
+        }
+        in_flight == 0 || self.since.elapsed() > STALLED
+    }
+}

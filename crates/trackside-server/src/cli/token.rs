@@ -1,0 +1,40 @@
+//! `trackside token`: the token, and an address that opens the page once.
+
+use super::place::{self, Note};
+use super::terminal::{say, say_json};
+use super::{Failure, Where, client};
+use crate::http::token;
+use clap::Args;
+use serde_json::json;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Where,
+    /// JSON instead of words
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
+    let data = place::data(&arguments.place)?;
+    let token = token::load(&data).map_err(Failure::failed)?;
+    let url = Note::read(&data).and_then(|note| one_time_url(&note.url, &token));
+    if arguments.json {
+        say_json(&json!({ "token": token, "url": url }));
+        return Ok(0);
+    }
+    say(format!("token  {token}"));
+    match url {
+        Some(url) => say(format!("page   {url}")),
+        None => {
+            say("page   no server answers for this data directory; `trackside up` starts one and prints the address")
+        }
+    };
+    Ok(0)
+}
+
+fn one_time_url(url: &str, token: &str) -> Option<String> {
+    let answer = client::ask("POST", url, "/api/code", Some(token)).ok()?;
+    answer.body["url"].as_str().map(str::to_owned)
+}
