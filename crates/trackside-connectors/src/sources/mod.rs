@@ -3,6 +3,7 @@
 pub mod file;
 mod fleet;
 pub mod generate;
+pub mod host;
 pub mod http;
 mod http_listen;
 mod pace;
@@ -15,7 +16,8 @@ use trackside_core::position::Span;
 use trackside_core::source::{BuildSource, Delivery, Door, Refused, SourceState};
 
 /// Every source that there is.
-pub const SOURCES: &[Component<BuildSource>] = &[file::COMPONENT, generate::COMPONENT, http::COMPONENT];
+pub const SOURCES: &[Component<BuildSource>] =
+    &[file::COMPONENT, generate::COMPONENT, host::COMPONENT, http::COMPONENT];
 
 /// Hands a part of a stream through the door, again and again while there is no room; false when the pipeline is
 /// stopping.

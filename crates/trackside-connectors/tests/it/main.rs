@@ -3,6 +3,7 @@
 
 mod file;
 mod generate;
+mod host;
 mod http;
 mod json;
 mod parquet;
