@@ -43,6 +43,16 @@ def wait_for(what: str, condition: Callable[[], Any], patience: float = PATIENCE
         time.sleep(STEP)
 
 
+def scored(rows: int, model: str = "sum") -> Callable[[dict[str, Any]], bool]:
+    """Whether a status says that a model has scored so many rows."""
+    return lambda status: bool(status["sums"]["models"][model]["scored"] == rows)
+
+
+def received(rows: int) -> Callable[[dict[str, Any]], bool]:
+    """Whether a status says that at least so many rows were received."""
+    return lambda status: bool(status["sums"]["ingest"]["received"] >= rows)
+
+
 def environment(**more: str) -> dict[str, str]:
     """This process's environment with a known token and no settings of whoever runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRACKSIDE_")}
@@ -58,12 +68,11 @@ class Ran:
     err: str
 
 
-def run(*arguments: str | Path, folder: Path, patience: float = PATIENCE, **more: str) -> Ran:
-    """Run `trackside ARGUMENTS` in a folder to its end; `more` are environment variables."""
+def run(*arguments: str | Path, folder: Path, variables: Mapping[str, str] | None = None) -> Ran:
+    """Run `trackside ARGUMENTS` in a folder to its end, with these environment variables as well."""
     words = [str(COMMAND), *map(str, arguments)]
-    done = subprocess.run(
-        words, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=patience, check=False
-    )
+    given = environment(**(variables or {}))
+    done = subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

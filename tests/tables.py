@@ -33,4 +33,5 @@ def rows(data: Path, topic: str, *, columns: str = "*", order: str = "_partition
     """The same as dictionaries; none when there is no file yet."""
     if not exists(data, topic):
         return []
-    return read(data, topic, columns=columns, order=order).to_pylist()
+    found: list[dict[str, Any]] = read(data, topic, columns=columns, order=order).to_pylist()
+    return found

@@ -301,7 +301,7 @@ def test_a_head_without_end_is_refused(door: Door) -> None:
     door.check()
 
 
-ACCEPTED = {
+ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a key given twice: the last counts": (b'{"ts":%d,"device":"x","value":"no","value":2}' % TS, {"value": 2.0}),
     "a huge but finite number": (raw("1.7e308"), {"value": 1.7e308}),
     "a number as text is text": (event(note="12"), {"note": "12"}),

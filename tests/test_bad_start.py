@@ -41,7 +41,7 @@ EVENT = {"ts": 1_700_000_000_000, "device": "d", "value": 1.0}
 
 def refused(folder: Path, code: int, *told: str, flags: tuple[str, ...] = (), **variables: str) -> None:
     """`up` ends with this code and says all of this."""
-    done = run("up", "pipeline.toml", *flags, folder=folder, **variables)
+    done = run("up", "pipeline.toml", *flags, folder=folder, variables=variables)
     assert done.code == code, done
     for text in told:
         assert text in done.err, done.err

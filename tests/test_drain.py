@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 import tables
 from conftest import Start
-from running import TOKEN, Up
+from running import TOKEN, Up, received
 
 PIPELINE = """
 [pipeline]
@@ -97,7 +97,7 @@ def test_a_signal_under_load_drains_and_a_restart_goes_on(start: Start, number: 
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
-    up.wait("load", lambda status: status["sums"]["ingest"]["received"] >= 5000)
+    up.wait("load", received(5000))
     began = time.monotonic()
     up.signal(number)
     summary = up.end(DRAIN_MAX + 5)

@@ -21,7 +21,7 @@ import pytest
 import tables
 from conftest import Start
 from models_that_fail import POISON
-from running import Up
+from running import Up, scored
 
 PIPELINE = """
 [pipeline]
@@ -114,7 +114,7 @@ def test_one_row_is_lost_to_the_model_and_ingest_goes_on(start: Start, how: str,
     more = f'deadline = "1s"\noptions = {{ how = "{how}" }}'
     up = start(PIPELINE + HTTP + model("RunningSum", more) + TABLES)
     up.ingest(*map(good, range(40)))
-    up.wait("the first rows' scores", lambda s: s["sums"]["models"]["sum"]["scored"] == 40)
+    up.wait("the first rows' scores", scored(40))
     up.ingest(*[event(n, POISON) if n == 45 else good(n) for n in range(40, 56)])
     took = post_until_dead(up, 56)
     assert statistics.median(took) < 0.2, f"acknowledged in {statistics.median(took):.3f} s"
@@ -138,10 +138,10 @@ def test_a_worker_killed_from_outside_costs_nothing(start: Start) -> None:
     up = start(PIPELINE + HTTP + model("RunningSum") + TABLES)
     for number in range(5):
         up.ingest(*map(good, range(number * 50, number * 50 + 50)))
-        status = up.wait("scores", lambda s, n=number: s["sums"]["models"]["sum"]["scored"] == n * 50 + 50)
+        status = up.wait("scores", scored(number * 50 + 50))
         os.kill(status["models"][0]["pid"], signal.SIGKILL)
     up.ingest(good(1000))
-    up.wait("the last score", lambda s: s["sums"]["models"]["sum"]["scored"] == 251)
+    up.wait("the last score", scored(251))
     assert up.model("sum")["restarts"] >= 5
     summary = up.stop()
     assert summary["balanced"], summary
@@ -154,7 +154,7 @@ def test_a_worker_that_leaks_is_recycled_between_batches_without_loss(start: Sta
     workers = set()
     for n in range(40):
         up.ingest(good(n))
-        status = up.wait("its score", lambda s, n=n: s["sums"]["models"]["sum"]["scored"] == n + 1)
+        status = up.wait("its score", scored(n + 1))
         workers.add(status["models"][0]["pid"])
     assert len(workers) >= 3, f"{len(workers)} workers"
     summary = up.stop()
@@ -215,7 +215,7 @@ def test_behind_a_model_that_cannot_start_rows_are_counted_as_skipped(start: Sta
     assert summary["balanced"], summary
     text = up.file.read_text().replace("NotThere", "RunningSum")
     up = start(text)
-    up.wait("the rest's scores", lambda s: s["sums"]["models"]["sum"]["scored"] == 10)
+    up.wait("the rest's scores", scored(10))
     summary = up.stop()
     assert summary["balanced"], summary
     assert (summary["clean"], summary["scored"], summary["skipped"]) == (100, 10, 90)

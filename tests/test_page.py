@@ -75,7 +75,7 @@ def browser() -> str | None:
 
 
 def events() -> str:
-    """Ten minutes that end now, one row a second and device, each with a step that no one could expect; a broken line."""
+    """Ten minutes that end now, a row a second and device, each with a step nobody could expect; one broken line."""
     noise = np.random.default_rng(5)
     began = int(time.time() * 1000) - ROWS * 1000
     lines = []
