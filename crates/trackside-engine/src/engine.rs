@@ -6,7 +6,7 @@ use crate::data_dir::StartError;
 use crate::derived::SharedWriter;
 use crate::ledger::Board;
 use crate::metrics::Meter;
-use crate::run::ingest::Received;
+use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::ModelState;
 use crate::start;
 use crate::status::{self, Status, Summary};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use trackside_core::log::{FrameKind, Log};
 use trackside_core::model::ModelRuntime;
 use trackside_core::sink::SinkTotals;
+use trackside_core::source::Door;
 
 /// Share of a drain's time that goes to sources, cleaning and models; the rest is for tables to commit.
 const STAGES_SHARE: f64 = 0.6;
@@ -139,6 +140,11 @@ impl Engine {
     /// The log, to read topics.
     pub fn log(&self) -> Arc<dyn Log> {
         self.log.clone()
+    }
+
+    /// A way in for a program that holds the engine: what it delivers is acknowledged like any source's.
+    pub fn door(&self, name: &str) -> Arc<dyn Door> {
+        Arc::new(SourceDoor { name: name.to_owned(), received: self.received.clone(), meter: Meter::shared() })
     }
 
     /// How everything is doing.

@@ -48,6 +48,8 @@ const ROOMS: &[Room] = &[
         no_words: &[],
     },
     Room { name: "trackside-python", floor: 4, never: &[], no_words: &[] },
+    // Measures all of it; nothing imports it.
+    Room { name: "trackside-bench", floor: 5, never: &[], no_words: &[] },
 ];
 
 /// Rooms of pure functions: no disk, no network, no clock, no threads.
