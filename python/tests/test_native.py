@@ -49,7 +49,7 @@ def test_a_wrong_option_is_said_at_once():
 @pytest.mark.parametrize("kind", KINDS)
 def test_cleaning_answers_the_kind_that_was_given(kind):
     table = {"time": ROWS["time"].view("M8[ns]"), "device": ROWS["device"], "value": ROWS["value"]}
-    blocks = [{"type": "range", "field": "value", "limits": [-10, 10]}]
+    blocks = [{"type": "range", "field": "value", "min": -10, "max": 10}]
     clean, dead = ts.clean(write(kind, table), blocks, with_dead=True)
     assert kind_of(clean) == kind_of(dead) == kind
     quality = Batch.from_frame(clean, tags=["device"]).quality("value")
@@ -69,3 +69,17 @@ def test_a_native_batch_is_read_by_every_library():
     assert isinstance(batch.pandas(), pd.DataFrame)
     assert pa.table(batch.arrow()).num_rows == N
     assert batch.take([700])["value"].tolist() == [25.0]
+
+
+def test_what_was_read_can_be_cleaned_again():
+    blocks = [{"type": "range", "field": "value", "min": -10, "max": 10, "action": "drop"}]
+    read = {"time": ROWS["time"], "device": ROWS["device"], "value": ROWS["value"], "extra": [None] * N}
+    read |= {"value_quality": np.zeros(N, np.uint16), "_partition": np.zeros(N, np.int32), "_offset": NUMBER}
+    clean = ts.clean(read, blocks)
+    assert list(clean) == ["time", "device", "value", "extra", "value_quality", "received_offset"]
+    assert clean["received_offset"].tolist() == [n for n in range(N) if n != 700]
+
+
+def test_what_is_wrong_with_a_block_is_said_with_its_place():
+    with pytest.raises(ValueError, match=r"clean\[0\].*did you mean `range`"):
+        ts.clean(ROWS, [{"type": "rnage", "field": "value"}])

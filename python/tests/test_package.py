@@ -1,7 +1,9 @@
 """The package's surface: its names, and what importing it costs."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,4 +42,25 @@ def test_pandas_and_polars_are_not_imported_by_a_worker():
     code = (
         "import sys, trackside.harness, trackside.worker; assert not {'pandas', 'polars', 'pyarrow'} & set(sys.modules)"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_stub_tells_what_the_library_has():
+    from trackside import _native
+
+    stub = ast.parse((Path(trackside.__file__).parent / "_native.pyi").read_text())
+    said = {}
+    for node in stub.body:
+        if isinstance(node, ast.ClassDef) and node.name != "ArrayView":
+            said[node.name] = {n.name for n in node.body if isinstance(n, ast.FunctionDef)} - {"__init__"}
+        elif isinstance(node, ast.FunctionDef):
+            said[node.name] = set()
+    for name, methods in said.items():
+        assert methods <= set(dir(getattr(_native, name))), name
+    public = {name for name in vars(_native) if not name.startswith("_")}
+    assert public - set(said) <= {"Array", "Batches"}, "the types behind ArrayView and Iterator"
+
+
+def test_the_library_is_imported_without_numpy():
+    code = "import sys, trackside._native; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

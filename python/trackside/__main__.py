@@ -15,6 +15,8 @@ def main() -> int:
 
     # Python would only note Ctrl-C and wait for its next line, which comes when the engine is done: let Rust have it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # What a model in this process prints is no answer of the command, whose own output Python does not see.
+    sys.stdout = sys.stderr
     return _native.main(sys.argv)
 
 

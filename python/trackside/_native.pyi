@@ -32,15 +32,16 @@ class Batch:
     def num_rows(self) -> int: ...
     def schema_names(self) -> list[str]: ...
     def numpy(self, name: str) -> ArrayView:
-        """Numbers, booleans, timestamps (int64 ns or datetime64[ns]); with nulls a float64 copy with NaN.
+        """Numbers, booleans, times (datetime64[ns]); a view, or with nulls a copy: float64 with NaN, times with NaT.
 
         TypeError for text, KeyError for an unknown name.
         """
-    def strings(self, name: str) -> list[str | None]: ...
+    def strings(self, name: str) -> list[str | None]:
+        """Text; bytes as UTF-8. TypeError for numbers, KeyError for an unknown name."""
     def series_ids(self, index: SeriesIndex) -> ArrayView:
         """int32, one for each row; series seen first get the next ids of `index`."""
     def offsets(self) -> ArrayView:
-        """int64, one for each row: where it stands in its topic's partition."""
+        """int64, for each row where it stands in its partition (dead letters and forecasts: their frame)."""
     def slice(self, start: int, stop: int, /) -> Batch: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
@@ -51,13 +52,17 @@ class TopicBatch(Batch):
     @property
     def partition(self) -> int: ...
     @property
-    def positions(self) -> Any: ...
+    def positions(self) -> dict[str, Any]:
+        """Where it stands: topic, origin (the topic in the log that holds it), partition, epoch, from, to."""
 
 def read_frames(frames: list[tuple[str, int, int, int, int, int]], skip: list[int]) -> Batch:
     """Rows of frames, each (path, section_at, section_length, base, from, to), less the offsets in `skip`."""
 
 def clean(batch: Batch, blocks: str, schema: str) -> tuple[Batch, Batch, dict[str, int]]:
-    """Run the cleaners of a JSON list of blocks: (clean, dead, counts)."""
+    """Run the cleaners of a JSON list of blocks: (clean, dead, counts); ValueError when they do not fit the table.
+
+    Counts: received, clean, dead, and filtered.<name> for each rule that dropped rows.
+    """
 
 class Reader:
     """A data directory, opened for reading; needs no lock."""
@@ -75,10 +80,12 @@ class Reader:
     ) -> Iterator[TopicBatch]:
         """Batches that may hold rows with start <= time < stop (event time, ns; None = open).
 
-        With `follow` the iterator waits for new ones, at most `timeout` s for each (None = for ever), Ctrl-C breaks in.
+        With `follow` the iterator waits for new ones, at most `timeout` s for each (None = for ever), Ctrl-C breaks in;
+        without `start` it begins with what comes now.
         """
 
-def connect(path: str) -> Reader: ...
+def connect(path: str) -> Reader:
+    """Open a data directory, or the one that a pipeline file names. OSError when it cannot be read."""
 
 class RecordExcess:
     """The anomaly detector: record excess with refractory time, all series of one field."""

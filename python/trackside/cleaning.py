@@ -15,6 +15,7 @@ from trackside.errors import FrameError, did_you_mean
 Block = Mapping[str, Any]
 
 _KIND_NAMES = {"f": "float", "i": "integer", "u": "integer", "b": "boolean"}
+_OWN_NAMES = ("extra", "event_id", "received_offset")
 
 
 @overload
@@ -51,10 +52,11 @@ def clean(
     `frame` is a pandas, polars or pyarrow table or a dict of arrays, in order of arrival. `blocks` are the `[[clean]]`
     blocks of a pipeline file as dicts. `time` names its time column (`time` in the answer), `series` the columns that
     name a series: by default all text columns. `schema` is the `[schema]` of a pipeline file (`series`, `fields`), in
-    place of what is guessed from the columns. Rows are cleaned as one partition, in one go, end of input included.
+    place of what is guessed from the columns. Columns that Trackside adds itself (`_offset`, `value_quality`, …) are
+    left out, so that what `Session.read` gave can be cleaned. Rows are cleaned as one partition, in one go.
 
     >>> rows = {"time": [0, 1, 2], "value": [20.5, 999.0, 21.0]}
-    >>> clean(rows, [{"type": "range", "field": "value", "limits": [-40, 125]}])["value_quality"]
+    >>> clean(rows, [{"type": "range", "field": "value", "min": -40, "max": 125}])["value_quality"]
     array([0, 1, 0], dtype=uint16)
     """
     from trackside import _native  # noqa: PLC0415 (so that the package imports without its library)
@@ -81,15 +83,26 @@ def _schema(
 ) -> dict[str, Any]:
     """The `[schema]` of a table: its time, the columns that name a series, and the type of each field."""
     given = given or {}
-    text = [name for name, values in columns.items() if isinstance(values, list)]
+    text = [name for name, values in columns.items() if isinstance(values, list) and not _is_own(name)]
     tags = list(series if series is not None else given.get("series", text))
     for tag in tags:
         if tag not in columns:
             raise FrameError(did_you_mean("series column", tag, columns))
         if not isinstance(columns[tag], list):
             raise FrameError(f"series column `{tag}` is not text; convert it first")
-    fields = {name: _type(values) for name, values in columns.items() if name not in ("time", *tags)}
-    return {**given, "time": {"field": "time", "unit": "ns"}, "series": tags, "fields": given.get("fields", fields)}
+    fields = {n: _type(values) for n, values in columns.items() if n not in ("time", *tags) and not _is_own(n)}
+    return {
+        "unknown": "keep" if "extra" in columns else "ignore",
+        "fields": fields,
+        **given,
+        "time": {"field": "time", "unit": "ns"},
+        "series": tags,
+    }
+
+
+def _is_own(name: str) -> bool:
+    """Whether a column has a name that no field may have."""
+    return name.startswith("_") or name in _OWN_NAMES or name.endswith(("_quality", "_original"))
 
 
 def _type(values: Column) -> str:

@@ -1,0 +1,214 @@
+//! `Batch`: one Arrow record batch in Python's hands, and `read_frames`, which maps it out of the log.
+//!
+//! Guarantee: rows of a single frame are the segment's own bytes, mapped read-only; so are NumPy arrays and Arrow
+//! streams made of them. Several frames, or rows left out between others, cost one copy.
+//!
+//! ```python
+//! batch = _native.read_frames([(path, section_at, section_length, base, 0, 100)], [])
+//! value = numpy.asarray(batch.numpy("value"))
+//! ```
+
+use crate::array::{Array, kinds};
+use crate::series::SeriesIndex;
+use crate::{columns, wrong};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{Field, Schema};
+use pyo3::exceptions::{PyKeyError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyList};
+use pyo3_arrow::error::PyArrowResult;
+use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
+use pyo3_arrow::input::AnyRecordBatch;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use trackside_connectors::logs::mapped::MappedReader;
+use trackside_core::error::suggestion;
+use trackside_core::schema::tag_type;
+
+/// Segments that this process has mapped; shared, so that models in process do not map each for itself.
+static MAPS: LazyLock<Mutex<MappedReader>> = LazyLock::new(Mutex::default);
+
+/// Where the rows of a batch stand in their partition.
+#[derive(Debug, Clone)]
+pub(crate) enum Offsets {
+    /// One after another, the first one here.
+    From(u64),
+    /// All at the frame that holds them: dead letters and forecasts, which offsets do not count.
+    At(u64),
+    /// Each for itself.
+    Each(ScalarBuffer<i64>),
+}
+
+impl Offsets {
+    fn values(&self, rows: usize) -> ScalarBuffer<i64> {
+        match self {
+            Self::From(first) => (*first as i64..).take(rows).collect(),
+            Self::At(frame) => vec![*frame as i64; rows].into(),
+            Self::Each(offsets) => offsets.clone(),
+        }
+    }
+
+    fn slice(&self, start: usize, length: usize) -> Self {
+        match self {
+            Self::From(first) => Self::From(first + start as u64),
+            Self::At(frame) => Self::At(*frame),
+            Self::Each(offsets) => Self::Each(offsets.slice(start, length)),
+        }
+    }
+}
+
+/// One Arrow record batch, mapped read-only where it can be.
+#[pyclass(subclass, frozen, module = "trackside._native")]
+pub(crate) struct Batch {
+    rows: RecordBatch,
+    offsets: Offsets,
+}
+
+impl Batch {
+    pub(crate) fn new(rows: RecordBatch, offsets: Offsets) -> Self {
+        Self { rows, offsets }
+    }
+
+    /// The rows.
+    pub(crate) fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    fn column(&self, name: &str) -> PyResult<&ArrayRef> {
+        self.rows.column_by_name(name).ok_or_else(|| {
+            let names = self.schema_names();
+            let choices: Vec<&str> = names.iter().map(String::as_str).collect();
+            PyKeyError::new_err(format!("unknown column `{name}`{}", suggestion(name, &choices)))
+        })
+    }
+
+    /// The tag columns alone, in the type that the index reads.
+    fn tags(&self, names: &[String]) -> PyResult<RecordBatch> {
+        let column = |name: &String| cast(self.column(name)?, &tag_type()).map_err(wrong);
+        let columns = names.iter().map(column).collect::<PyResult<Vec<_>>>()?;
+        let fields: Vec<Field> = names.iter().map(|name| Field::new(name, tag_type(), true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows.num_rows()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(wrong)
+    }
+}
+
+#[pymethods]
+impl Batch {
+    /// Take anything with `__arrow_c_stream__`; several record batches become one.
+    #[staticmethod]
+    fn from_arrow(obj: AnyRecordBatch) -> PyArrowResult<Self> {
+        let (batches, schema) = obj.into_table()?.into_inner();
+        let rows = match batches.as_slice() {
+            [one] => one.clone(),
+            several => concat_batches(&schema, several)?,
+        };
+        Ok(Self::new(rows, Offsets::From(0)))
+    }
+
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// The names of the columns, in order.
+    fn schema_names(&self) -> Vec<String> {
+        self.rows.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Numbers, booleans and times, for `numpy.asarray`. TypeError for text, KeyError for an unknown name.
+    fn numpy(&self, name: &str) -> PyResult<Array> {
+        columns::numbers(name, self.column(name)?)
+    }
+
+    /// Text, None for null. TypeError for numbers, KeyError for an unknown name.
+    fn strings<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
+        columns::texts(py, name, self.column(name)?)
+    }
+
+    /// int32, one for each row; series seen first get the next ids of `index`.
+    fn series_ids(&self, mut index: PyRefMut<'_, SeriesIndex>) -> PyResult<Array> {
+        let tags = self.tags(index.tags())?;
+        Ok(index.number(&tags))
+    }
+
+    /// int64, one for each row: where it stands in its topic's partition.
+    fn offsets(&self) -> Array {
+        Array::new(self.offsets.values(self.rows.num_rows()), kinds::I8)
+    }
+
+    /// Rows `start` to `stop`, not copied; both are cut to what there is.
+    #[pyo3(signature = (start, stop, /))]
+    fn slice(&self, start: usize, stop: usize) -> Self {
+        let stop = stop.min(self.rows.num_rows());
+        let start = start.min(stop);
+        Self::new(self.rows.slice(start, stop - start), self.offsets.slice(start, stop - start))
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyArrowResult<Bound<'py, PyCapsule>> {
+        to_schema_pycapsule(py, self.rows.schema_ref().as_ref())
+    }
+
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyArrowResult<Bound<'py, PyCapsule>> {
+        let field = Field::new_struct("", self.rows.schema_ref().fields().clone(), false);
+        let rows: ArrayRef = Arc::new(StructArray::from(self.rows.clone()));
+        to_stream_pycapsule(py, Box::new(ArrayIterator::new([Ok(rows)], Arc::new(field))), requested_schema)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Batch of {} rows: {}>", self.rows.num_rows(), self.schema_names().join(", "))
+    }
+}
+
+/// A frame of the worker protocol: (path, section_at, section_length, base, from, to).
+type FramePlace = (PathBuf, u64, u64, u64, usize, usize);
+
+/// Rows of frames, each (path, section_at, section_length, base, from, to), less the offsets in `skip`.
+#[pyfunction]
+pub(crate) fn read_frames(py: Python<'_>, frames: Vec<FramePlace>, skip: Vec<u64>) -> PyResult<Batch> {
+    py.detach(|| {
+        let parts = frames.iter().map(read_frame).collect::<PyResult<Vec<_>>>()?;
+        joined(parts, &skip.into_iter().collect())
+    })
+}
+
+fn read_frame((path, section_at, section_length, base, from, to): &FramePlace) -> PyResult<(u64, RecordBatch)> {
+    let mapped = MAPS.lock().unwrap_or_else(PoisonError::into_inner).read(path, *section_at, *section_length);
+    let rows = mapped.map_err(|error| PyOSError::new_err(error.to_string()))?;
+    if from > to || *to > rows.num_rows() {
+        return Err(wrong(format!("rows {from} to {to} of a frame that has {}", rows.num_rows())));
+    }
+    Ok((base + *from as u64, rows.slice(*from, to - from)))
+}
+
+/// Parts with the offset of their first row, as one batch.
+fn joined(parts: Vec<(u64, RecordBatch)>, skip: &HashSet<u64>) -> PyResult<Batch> {
+    if skip.is_empty()
+        && let [(first, rows)] = parts.as_slice()
+    {
+        return Ok(Batch::new(rows.clone(), Offsets::From(*first)));
+    }
+    let Some((_, first)) = parts.first() else { return Err(wrong("no frames; name at least one")) };
+    let schema = first.schema();
+    let offsets: Vec<u64> = parts.iter().flat_map(|(first, rows)| (*first..).take(rows.num_rows())).collect();
+    let batches: Vec<RecordBatch> = parts.into_iter().map(|(_, rows)| rows).collect();
+    let rows = match batches.as_slice() {
+        [one] => one.clone(),
+        several => concat_batches(&schema, several).map_err(wrong)?,
+    };
+    let keep: Vec<bool> = offsets.iter().map(|offset| !skip.contains(offset)).collect();
+    let kept = offsets.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(offset, _)| *offset as i64).collect();
+    let rows = if keep.iter().all(|keep| *keep) {
+        rows
+    } else {
+        filter_record_batch(&rows, &BooleanArray::from(keep)).map_err(wrong)?
+    };
+    Ok(Batch::new(rows, Offsets::Each(kept)))
+}
