@@ -1,7 +1,7 @@
 //! `trackside token`: the token, and an address that opens the page once.
 
 use super::place::{self, Note};
-use super::terminal::{say, say_json};
+use super::terminal::{note, say, say_json};
 use super::{Failure, Where, client};
 use crate::http::token;
 use clap::Args;
@@ -24,13 +24,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
         say_json(&json!({ "token": token, "url": url }));
         return Ok(0);
     }
-    say(format!("token  {token}"));
-    match url {
-        Some(url) => say(format!("page   {url}")),
-        None => {
-            say("page   no server answers for this data directory; `trackside up` starts one and prints the address")
-        }
-    };
+    // The answer is the token alone, for `$(trackside token)`; what people want beside it is a remark.
+    say(token);
+    note(url.unwrap_or_else(|| {
+        "no server answers for this data directory; `trackside up` starts one and prints the address of its page".into()
+    }));
     Ok(0)
 }
 

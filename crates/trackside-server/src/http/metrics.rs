@@ -35,14 +35,13 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
     let mut page = Page { registry: Registry::with_prefix("trackside") };
     sums(&mut page, &status.sums);
     stages(&mut page, status);
-    let one = |value: u64| vec![(Labels::new(), value)];
-    page.counters("refused", "Rows and payloads turned away with nothing stored", one(status.refused));
-    page.counters("anomalies", "Scores with anomaly set", one(status.anomalies));
-    page.counters("forecasts", "Forecast rows", one(status.forecasts));
+    page.counter("refused", "Rows and payloads turned away with nothing stored", status.refused);
+    page.counter("anomalies", "Scores with anomaly set", status.anomalies);
+    page.counter("forecasts", "Forecast rows", status.forecasts);
     let tables = || status.tables.iter().map(|table| (vec![("topic", table.topic.clone())], table));
     page.gauges("table_rows", "Rows committed to a table", tables().map(|(l, t)| (l, t.rows as f64)));
     page.gauges("table_bytes", "Bytes of a table", tables().map(|(l, t)| (l, t.bytes as f64)));
-    page.gauges("uptime_seconds", "Seconds since the start", [(Labels::new(), status.uptime_s)]);
+    page.gauge("uptime_seconds", "Seconds since the start", status.uptime_s);
     let mut text = String::new();
     encode(&mut text, &page.registry)?;
     Ok(text)
@@ -51,9 +50,9 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
 fn sums(page: &mut Page, sums: &Sums) {
     let stage = |name: &str| vec![("stage", name.to_owned())];
     let model = |name: &String| vec![("model", name.clone())];
-    page.counters("taken", "Rows and payloads that sources brought", [(Labels::new(), sums.ingest.taken)]);
-    page.counters("received", "Rows in received", [(Labels::new(), sums.ingest.received)]);
-    page.counters("clean", "Rows in clean", [(Labels::new(), sums.clean.clean)]);
+    page.counter("taken", "Rows and payloads that sources brought", sums.ingest.taken);
+    page.counter("received", "Rows in received", sums.ingest.received);
+    page.counter("clean", "Rows in clean", sums.clean.clean);
     let filtered = sums.clean.filtered_by.iter().map(|(rule, count)| (vec![("rule", rule.clone())], *count));
     page.counters("filtered", "Rows that a rule dropped", filtered);
     let dead = [(stage("ingest"), sums.ingest.dead), (stage("clean"), sums.clean.dead)].into_iter();
@@ -68,7 +67,7 @@ fn sums(page: &mut Page, sums: &Sums) {
     let waiting = [(stage("clean"), sums.clean.in_flight as f64)].into_iter();
     let waiting = waiting.chain(sums.models.iter().map(|(name, sum)| (stage(name), sum.in_flight as f64)));
     page.gauges("in_flight", "Rows that a stage has not seen yet", waiting);
-    page.gauges("balanced", "1 when every sum holds", [(Labels::new(), f64::from(u8::from(sums.balanced())))]);
+    page.gauge("balanced", "1 when every sum holds", f64::from(u8::from(sums.balanced())));
 }
 
 fn stages(page: &mut Page, status: &Status) {
@@ -94,6 +93,18 @@ struct Page {
 }
 
 impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter = Counter::<u64, AtomicU64>::default();
+        counter.inc_by(value);
+        self.registry.register(name, help, counter);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        self.registry.register(name, help, gauge);
+    }
+
     fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
         let family = Family::<Labels, Counter>::default();
         for (labels, value) in values {
