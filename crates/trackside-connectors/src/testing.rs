@@ -137,7 +137,9 @@ impl MemoryDoor {
         let start = Instant::now();
         let mut state = self.lock();
         while !condition(&state.seen) {
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}; seen: {:?}", state.seen);
+            let seen = &state.seen;
+            let (rows, dead, states) = (seen.rows.len(), &seen.dead, &seen.states);
+            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {rows} rows, {dead:?}, {states:?}");
             let waited = self.changed.wait_timeout(state, Duration::from_millis(50));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -118,18 +118,18 @@ impl Json {
 
     /// One value that fills the text.
     fn record(&mut self, text: &str, line: u64, target: &mut Target<'_>) {
-        let text = text.trim_matches(SPACE);
-        if text.is_empty() {
+        let mut cursor = Cursor::new(text);
+        cursor.space();
+        if cursor.at_end() {
             return;
         }
-        let mut cursor = Cursor::new(text);
-        let place = Place { line, element: 0 };
+        let (start, place) = (cursor.at, Place { line, element: 0 });
         if cursor.peek() == b'[' {
             return self.array(&mut cursor, place, target);
         }
         let done = self.event(&mut cursor, place, true, target);
         if let Err(bad) = done {
-            self.reject(bad, text.as_bytes(), 0, place, target);
+            self.reject(bad, text[start..].trim_end_matches(SPACE).as_bytes(), start, place, target);
         }
     }
 

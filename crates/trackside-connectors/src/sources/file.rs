@@ -18,7 +18,7 @@
 
 use super::hand_over;
 use super::pace::{Mark, Pace};
-use super::tail::{Label, Next, Tail, encoding, inode, unreadable};
+use super::tail::{Found, Label, Next, Tail, encoding, inode, unreadable};
 use crate::formats::body::Encoding;
 use crate::formats::{
     Decoder, Format, MAX_RECORD, Mapping, Precision, csv::Csv, json::Json, line_protocol::LineProtocol,
@@ -301,11 +301,18 @@ impl File {
 
     /// Finds a followed file again, perhaps under another name of the pattern; false when it is gone.
     fn locate(&self, tail: &mut Tail) -> bool {
-        if tail.is_at(&tail.path) {
-            return true;
+        match tail.look(&tail.path) {
+            Found::Same => true,
+            Found::Rewritten => {
+                tail.cut_off();
+                false
+            }
+            Found::Other => {
+                let paths = self.paths().unwrap_or_default();
+                let other = paths.into_iter().find(|path| tail.look(path) == Found::Same);
+                other.map(|path| tail.path = path).is_some()
+            }
         }
-        let other = self.paths().unwrap_or_default().into_iter().find(|path| tail.is_at(path));
-        other.map(|path| tail.path = path).is_some()
     }
 
     fn open_new(&self, tails: &mut Vec<Tail>, gone: &[bool], resume: &Resume) -> Result<bool, Failure> {
@@ -345,19 +352,16 @@ struct Reading<'a> {
     out: EventBuilder,
     resume: &'a Resume,
     door: &'a dyn Door,
-    /// Where the next delivery begins: records that say nothing (empty lines) are covered by the one behind them.
-    from: BTreeMap<String, u64>,
 }
 
 impl<'a> Reading<'a> {
     fn new(mapping: &'a Mapping, resume: &'a Resume, door: &'a dyn Door) -> Self {
         let out = EventBuilder::new(mapping.layout().clone());
-        Self { component: mapping.component(), out, resume, door, from: BTreeMap::new() }
+        Self { component: mapping.component(), out, resume, door }
     }
 
     /// The next records of a file. None: there are none. False: the pipeline is stopping.
     fn step(&mut self, tail: &mut Tail, last: bool, pace: Option<&mut Pace>) -> Result<Option<bool>, Failure> {
-        let from = *self.from.entry(tail.stream.clone()).or_insert(tail.position.min(self.resume.start(&tail.stream)));
         let limit = self.resume.limit(&tail.stream, tail.position);
         let most = if pace.is_some() { MAX_PACED } else { MAX_RECORDS };
         let mut dead = Vec::new();
@@ -379,8 +383,8 @@ impl<'a> Reading<'a> {
         if !self.door.wait_for_room() {
             return Ok(Some(false));
         }
-        let whole = Part { stream: tail.stream.clone(), from, to: tail.position };
-        self.from.insert(tail.stream.clone(), tail.position);
+        let whole = Part { stream: tail.stream.clone(), from: tail.delivered, to: tail.position };
+        tail.delivered = tail.position;
         match pace {
             Some(pace) if !marks.is_empty() => Ok(Some(pace.deliver(self.door, rows, &dead, &whole, &marks))),
             _ => Ok(Some(hand_over(self.door, rows, &dead, Some(whole)))),

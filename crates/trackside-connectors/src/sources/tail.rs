@@ -28,6 +28,8 @@ pub(super) struct Tail {
     pub(super) stream: String,
     /// Position of the next record.
     pub(super) position: u64,
+    /// Where the next delivery begins: records that say nothing (empty lines) are covered by the one behind them.
+    pub(super) delivered: u64,
     /// Number of the next record's line; 0 when it is not known.
     line: u64,
     decoder: Box<dyn Decoder>,
@@ -50,6 +52,17 @@ pub(super) enum Next {
     Overlong(Vec<u8>),
     /// Nothing whole is there.
     Nothing,
+}
+
+/// What a path leads to, seen from a file that was found there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The file, perhaps longer.
+    Same,
+    /// The file, truncated and begun anew.
+    Rewritten,
+    /// Another file, or none.
+    Other,
 }
 
 /// How a file is named among the positions.
@@ -89,6 +102,7 @@ impl Tail {
         let mut tail = Self {
             path: path.to_owned(),
             position: 0,
+            delivered: 0,
             line: 1,
             inode,
             input,
@@ -104,12 +118,18 @@ impl Tail {
             let wrong =
                 |what| Failure::stop(format!("{}: {what}; correct the header row or `[schema]`", path.display()));
             tail.decoder.header(&header).map_err(wrong)?;
+            if more && header.len() >= head.len() {
+                // A header alone does not tell two files apart.
+                return Ok(None);
+            }
         } else {
             tail.fill(CHUNK)?;
             let mark = usize::from(tail.bytes().starts_with(b"\xef\xbb\xbf")) * 3;
             tail.advance(mark);
         }
-        tail.skip_to(resume.start(&tail.stream))?;
+        let start = resume.start(&tail.stream);
+        tail.skip_to(start)?;
+        tail.delivered = start;
         Ok(Some(tail))
     }
 
@@ -168,17 +188,20 @@ impl Tail {
         }
     }
 
-    /// Whether the path still leads to this file, unshortened and unchanged at its beginning.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        let Ok(mut file) = File::open(path) else { return false };
-        let Ok(metadata) = file.metadata() else { return false };
-        let read = self.position + self.bytes().len() as u64;
-        if inode(&metadata) != self.inode || metadata.len() < read {
-            return false;
-        }
+    /// What the path leads to now.
+    pub(super) fn look(&self, path: &Path) -> Found {
+        let Ok(mut file) = File::open(path) else { return Found::Other };
+        let metadata = file.metadata().ok().filter(|metadata| inode(metadata) == self.inode);
+        let Some(metadata) = metadata else { return Found::Other };
         let mut head = Vec::new();
-        let same = file.by_ref().take(self.fingerprint.0).read_to_end(&mut head).is_ok();
-        same && xxh3_64(&head) == self.fingerprint.1
+        let read = file.by_ref().take(self.fingerprint.0).read_to_end(&mut head);
+        let longer = metadata.len() >= self.position + self.bytes().len() as u64;
+        if read.is_ok() && longer && xxh3_64(&head) == self.fingerprint.1 { Found::Same } else { Found::Rewritten }
+    }
+
+    /// Reads no further: what comes now belongs to a new beginning.
+    pub(super) fn cut_off(&mut self) {
+        self.input = Box::new(std::io::empty());
     }
 
     /// The header row; none when it is not whole yet.

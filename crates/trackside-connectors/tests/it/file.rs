@@ -154,14 +154,14 @@ fn a_growing_file_is_followed_through_rotation_and_truncation() {
     std::fs::rename(&path, folder.path().join("events.1")).unwrap();
     append(&path, &line(5));
     door.wait_until("both files", |seen| seen.rows.len() == 6);
-    // Truncated and written anew.
-    std::fs::write(&path, line(6)).unwrap();
-    door.wait_until("the new beginning", |seen| seen.rows.len() == 7);
+    // Truncated and written anew, longer than before.
+    std::fs::write(&path, line(6) + &line(7)).unwrap();
+    door.wait_until("the new beginning", |seen| seen.rows.len() == 8);
     door.stop();
     running.join().unwrap().unwrap();
     let mut all = seqs(&door);
     all.sort_unstable();
-    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
     assert!(door.take().dead.is_empty());
 }
 
