@@ -6,6 +6,7 @@ pub mod generate;
 pub mod host;
 pub mod http;
 mod http_listen;
+pub mod mqtt;
 mod pace;
 mod tail;
 
@@ -17,7 +18,7 @@ use trackside_core::source::{BuildSource, Delivery, Door, Refused, SourceState};
 
 /// Every source that there is.
 pub const SOURCES: &[Component<BuildSource>] =
-    &[file::COMPONENT, generate::COMPONENT, host::COMPONENT, http::COMPONENT];
+    &[file::COMPONENT, generate::COMPONENT, host::COMPONENT, http::COMPONENT, mqtt::COMPONENT];
 
 /// Hands a part of a stream through the door, again and again while there is no room; false when the pipeline is
 /// stopping.

@@ -6,6 +6,7 @@ mod generate;
 mod host;
 mod http;
 mod json;
+mod mqtt;
 mod parquet;
 mod sinks;
 mod sources;
