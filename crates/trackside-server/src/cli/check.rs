@@ -61,7 +61,7 @@ pub(crate) fn words(pipeline: &Pipeline) -> Vec<String> {
         },
         match pipeline.cleaners.is_empty() {
             true => "Cleaning: none; `clean` holds the rows as received.".into(),
-            false => format!("Cleaning: {}, in this order.", then(&names(&pipeline.cleaners))),
+            false => format!("Cleaning: {}.", names(&pipeline.cleaners).join(", then ")),
         },
     ];
     for model in &pipeline.models {
@@ -103,10 +103,6 @@ fn and(words: &[String]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
-}
-
-fn then(words: &[String]) -> String {
-    words.join(", then ")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::place::Note;
 use super::ready::{Ready, open_browser, things_to_try};
 use super::signals::Signals;
-use super::terminal::{StatusLine, say, say_json};
+use super::terminal::{StatusLine, note, say, say_json};
 use super::{FAILED, Failure, UNAVAILABLE, USAGE, sums};
 use crate::http::{App, Auth, Listener, Server, token};
 use crate::views::Views;
@@ -128,12 +128,16 @@ impl Session {
         let (closing, closed) = watch::channel(false);
         let app = App::new(self.engine.clone(), views, Auth::new(token.clone(), address), address, closed);
         let server = Server::start(listener, app.router(), closing).map_err(Failure::failed)?;
-        let note = Note { url: app.url().to_owned(), pid: std::process::id() };
-        note.write(&self.data);
+        let place = Note { url: app.url().to_owned(), pid: std::process::id() };
+        place.write(&self.data);
         let ready = Ready::new(&self.engine, app.url(), address.port(), &token, &self.data);
         self.greet(&ready, &app)?;
         let asked = self.wait(&mut signals, &ready).await;
         signals.end_at_next();
+        self.line.clear();
+        if asked {
+            note("ending: what was taken flows through; once more ends it at once");
+        }
         let summary = self.drain().await?;
         server.close().await;
         drop(app);
@@ -201,8 +205,7 @@ impl Session {
             .map_err(|error| Failure::failed(format!("the pipeline could not be drained: {error}")))
     }
 
-    fn tell_end(&mut self, summary: &Summary) {
-        self.line.clear();
+    fn tell_end(&self, summary: &Summary) {
         if self.json {
             let mut value = serde_json::to_value(summary).unwrap_or_default();
             value["data"] = self.data.display().to_string().into();

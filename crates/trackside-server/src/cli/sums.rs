@@ -64,8 +64,7 @@ pub(crate) fn progress(status: &Status) -> String {
     let rate: f64 = status.stages.iter().filter(|stage| stage.stage == "ingest").map(|stage| stage.rate).sum();
     let in_flight = sums.in_flight();
     format!(
-        "{} {} received  {} clean  {} dead  {} in flight  {} anomalies  {rate:.0}/s",
-        status.state,
+        "{} received  {} clean  {} dead  {} in flight  {} anomalies  {rate:.0}/s",
         count(sums.ingest.received),
         count(sums.clean.clean),
         count(dead),
