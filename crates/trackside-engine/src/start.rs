@@ -293,9 +293,11 @@ impl Builder<'_> {
         let sink = catalog::sink(block, &context).map_err(failed)?;
         let instance =
             SinkInstance { origin: origin.to_owned(), partition, totals: Arc::default(), keep_from: Arc::default() };
+        let reader = self.log.reader(origin, partition)?;
         let stage = DeliverStage {
             sink,
-            reader: self.log.reader(origin, partition)?,
+            news: reader.published(),
+            reader,
             section,
             meter,
             totals: instance.totals.clone(),

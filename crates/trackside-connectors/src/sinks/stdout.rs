@@ -63,6 +63,7 @@ pub fn build(block: Value, _: &SinkContext<'_>) -> Result<Box<dyn Sink>, ConfigE
         format,
         out: Box::new(std::io::stdout()),
         line: Vec::new(),
+        printed: None,
         moved: None,
         totals: SinkTotals::default(),
     }))
@@ -73,13 +74,15 @@ struct Stdout {
     out: Box<dyn Write + Send>,
     /// The lines of one write, so that a frame reaches the terminal in one piece.
     line: Vec<u8>,
+    printed: Option<Position>,
     moved: Option<Position>,
     totals: SinkTotals,
 }
 
 impl Sink for Stdout {
     fn resume(&mut self) -> Result<Option<Position>, Failure> {
-        Ok(None)
+        // After a failure it goes on; only a new process begins anew.
+        Ok(self.printed)
     }
 
     fn only_new(&self) -> bool {
@@ -99,7 +102,8 @@ impl Sink for Stdout {
             self.totals.rows += batch.num_rows() as u64;
             self.totals.bytes += self.line.len() as u64;
         }
-        self.moved = Some(Position { epoch: rows.epoch, offset: rows.end });
+        self.printed = Some(Position { epoch: rows.epoch, offset: rows.end });
+        self.moved = self.printed;
         Ok(())
     }
 
@@ -182,6 +186,7 @@ mod tests {
             format,
             out: Box::new(screen.clone()),
             line: Vec::new(),
+            printed: None,
             moved: None,
             totals: SinkTotals::default(),
         };

@@ -246,6 +246,10 @@ impl Webhook {
 
 impl Sink for Webhook {
     fn resume(&mut self) -> Result<Option<Position>, Failure> {
+        if self.state.is_some() {
+            // Asked again after a failure: what was taken is still held, and is passed over when it comes again.
+            return Ok(self.stored);
+        }
         self.files.create_dir(&self.data, &self.folder)?;
         let state = State::load(&self.files, &self.path)?;
         (self.taken, self.stored, self.told) = (state.position, state.position, state.position);

@@ -166,6 +166,9 @@ fn a_large_frame_is_cut_and_a_refused_piece_is_set_aside() {
     let failure = sink.poll(0).unwrap_err();
     assert_eq!((failure.action, failure.message.contains("answered 400")), (Action::Reject, true));
     assert!(sink.skip_rejected() && !sink.skip_rejected());
+    // As the engine does after any failure: ask again, and read again from there.
+    assert_eq!(sink.resume().unwrap(), some(2, 0));
+    sink.write(&rows(2, 0, batch(&[10, 11, 12, 13, 14, 15, 16]))).unwrap();
     assert_eq!(sink.flush(0).unwrap(), some(2, 7));
     let keys: Vec<_> = receiver.requests().into_iter().map(|(key, offsets)| (key, offsets.len())).collect();
     let key = |n: usize| format!("table-0-2-0-7-{n}");

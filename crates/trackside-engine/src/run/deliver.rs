@@ -23,6 +23,8 @@ const WAIT: Duration = Duration::from_millis(50);
 pub(crate) struct DeliverStage {
     pub(crate) sink: Box<dyn Sink>,
     pub(crate) reader: Box<dyn LogReader>,
+    /// What was published before the sources started: where a sink begins that wants only what is new.
+    pub(crate) news: u64,
     /// Which section of the frames it is given.
     pub(crate) section: SectionKind,
     pub(crate) meter: Arc<Meter>,
@@ -64,6 +66,7 @@ impl DeliverStage {
         let resumed = self.sink.resume()?;
         let mut offset = match resumed {
             Some(position) => position.offset,
+            None if self.sink.only_new() => self.news,
             None => self.reader.oldest().map_err(from_log)?,
         };
         self.keep_from.store(offset, Relaxed);
