@@ -113,7 +113,7 @@ tidy: #: the repository's own rules (cargo xtask tidy)
 	@cargo run $(LOCKED) --quiet --package xtask -- tidy
 rust-lint: #: Rust is clean (clippy)
 	@cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
-packages: #: programs that tests talk to (Mosquitto, Chromium)
+packages: #: programs that tests talk to (curl, Mosquitto, Chromium)
 	@.ci/packages
 # Without the Python crate (no default member): it links in an interpreter only, and its tests are Python's.
 rust-test: #: Rust's tests
