@@ -29,28 +29,41 @@ impl Derived {
         Self { writer, sync, input }
     }
 
-    /// Makes durable what is published now.
-    fn sync(&self) -> Result<(), LogError> {
-        let (end, needs) = {
-            let writer = lock(&self.writer);
-            let needs = writer.newest().and_then(|head| head.meta.input).map_or(0, |input| input.to);
-            (writer.published(), needs)
-        };
-        if self.sync.durable() >= end {
+    /// How far it has come, and how much of its input that stands on.
+    fn mark(&self) -> Mark {
+        let writer = lock(&self.writer);
+        let needs = writer.newest().and_then(|head| head.meta.input).map_or(0, |input| input.to);
+        Mark { end: writer.published(), needs }
+    }
+
+    /// Makes durable what lies before the mark.
+    fn sync(&self, mark: &Mark) -> Result<(), LogError> {
+        if self.sync.durable() >= mark.end {
             return Ok(());
         }
-        while self.input.durable() < needs {
-            self.input.sync()?;
+        if self.input.durable() < mark.needs && self.input.sync()? < mark.needs {
+            return Ok(()); // the input could not be made durable in this round; the next one tries again
         }
-        self.sync.allow(end);
+        self.sync.allow(mark.end);
         self.sync.sync().map(|_| ())
     }
 }
 
+/// An end of a derived partition, and the input offset before which all must be durable first.
+struct Mark {
+    end: u64,
+    needs: u64,
+}
+
 /// Makes all durable, upstream first; the list is in that order.
+///
+/// The marks are taken from downstream to upstream: meanwhile work goes on, and a mark taken later upstream covers
+/// whatever one taken earlier downstream stands on.
 pub(crate) fn sync_all(derived: &[Derived]) {
-    for partition in derived {
-        if let Err(error) = partition.sync() {
+    let mut marks: Vec<Mark> = derived.iter().rev().map(Derived::mark).collect();
+    marks.reverse();
+    for (partition, mark) in derived.iter().zip(&marks) {
+        if let Err(error) = partition.sync(mark) {
             tracing::error!(%error, "a derived topic could not be made durable; tables and snapshots wait");
         }
     }

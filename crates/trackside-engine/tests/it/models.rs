@@ -182,3 +182,18 @@ fn a_restart_goes_on_with_the_state_that_belongs_to_the_output() {
     let values = |folder: &Path| scores(folder).into_iter().map(|(_, score)| score).collect::<Vec<_>>();
     assert!(values(folder.path()) == values(straight.path()), "the scores differ from those of a straight run");
 }
+
+#[test]
+fn tables_follow_while_everything_is_busy() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0.0);
+    let blocks = BLOCKS.replace("path = \"events.jsonl\"", "path = \"events.jsonl\"\nrate = 1500")
+        + "\n[[sink]]\ntype = \"parquet\"\ntopic = \"scores.sum\"\nage = \"50ms\"\n";
+    let engine = try_start(folder.path(), &text(2, &blocks), options(Poison::None)).unwrap();
+    let committed = || engine.status().tables.iter().find(|table| table.topic == "scores.sum").unwrap().rows;
+    wait("a table to grow while the source runs", || committed() > 500);
+    assert!(!engine.sources_ended(), "rows were committed only once the source had ended");
+    let summary = finish(&engine);
+    assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
+    assert_eq!(committed(), summary.scored);
+}
