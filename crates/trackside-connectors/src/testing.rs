@@ -138,8 +138,8 @@ impl MemoryDoor {
         let mut state = self.lock();
         while !condition(&state.seen) {
             let seen = &state.seen;
-            let (rows, dead, states) = (seen.rows.len(), &seen.dead, &seen.states);
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {rows} rows, {dead:?}, {states:?}");
+            let (rows, dead, last) = (seen.rows.len(), &seen.dead, seen.states.last());
+            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {rows} rows, {dead:?}, {last:?}");
             let waited = self.changed.wait_timeout(state, Duration::from_millis(50));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

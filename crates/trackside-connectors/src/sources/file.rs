@@ -16,9 +16,10 @@
 //! speed = 60                    # an hour in a minute
 //! ```
 
+use super::follow::follow;
 use super::hand_over;
 use super::pace::{Mark, Pace};
-use super::tail::{Found, Label, Next, Tail, encoding, inode, unreadable};
+use super::tail::{Label, Next, Tail, encoding, unreadable};
 use crate::formats::body::Encoding;
 use crate::formats::{
     Decoder, Format, MAX_RECORD, Mapping, Precision, csv::Csv, json::Json, line_protocol::LineProtocol,
@@ -163,10 +164,10 @@ fn format_of(path: &Path) -> Option<Format> {
     }
 }
 
-struct File {
-    config: Config,
-    path: PathBuf,
-    mapping: Arc<Mapping>,
+pub(super) struct File {
+    pub(super) config: Config,
+    pub(super) path: PathBuf,
+    pub(super) mapping: Arc<Mapping>,
 }
 
 impl Source for File {
@@ -183,7 +184,7 @@ impl Source for File {
         let resume = door.resume();
         door.state(SourceState::Running, None);
         if self.config.mode == Mode::Follow {
-            return self.follow(door, &resume);
+            return follow(self, door, &resume);
         }
         let mut pace = match (self.config.mode, self.config.rate) {
             (Mode::Replay, _) => Some(Pace::replay(self.config.speed.unwrap_or(1.0))),
@@ -211,7 +212,7 @@ impl File {
     }
 
     /// The files that there are now, by name.
-    fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
         if !self.is_pattern() {
             return Ok(vec![self.path.clone()]);
         }
@@ -244,7 +245,7 @@ impl File {
         given.parent().map_or_else(|| PathBuf::from(name), |folder| folder.join(name)).to_string_lossy().into_owned()
     }
 
-    fn open_decoder(&self, path: &Path) -> Result<Box<dyn Decoder>, Failure> {
+    pub(super) fn open_decoder(&self, path: &Path) -> Result<Box<dyn Decoder>, Failure> {
         self.decoder(path).map_err(|error| Failure::stop(format!("{}; {}", error.message, error.help)))
     }
 
@@ -268,66 +269,6 @@ impl File {
             }
         })
     }
-
-    /// Reads all files that match as they grow, until the stop.
-    fn follow(&self, door: &dyn Door, resume: &Resume) -> Result<(), Failure> {
-        let mut tails: Vec<Tail> = Vec::new();
-        let mut reading = Reading::new(&self.mapping, resume, door);
-        loop {
-            // Who a path leads to is looked up before reading: what is read after that belongs to it or was there.
-            let gone: Vec<bool> = tails.iter_mut().map(|tail| !self.locate(tail)).collect();
-            let mut moved = self.open_new(&mut tails, &gone, resume)?;
-            for (at, tail) in tails.iter_mut().enumerate() {
-                // A file that lost its name grows no more once its writer has noticed: its end is an end.
-                let last = gone.get(at) == Some(&true);
-                while let Some(whole) = reading.step(tail, last, None)? {
-                    if !whole {
-                        return Ok(());
-                    }
-                    moved = true;
-                }
-            }
-            let mut gone = gone.into_iter();
-            tails.retain(|_| !gone.next().unwrap_or(false));
-            if !moved {
-                let missing = tails.is_empty().then(|| format!("no file `{}` yet", self.path.display()));
-                door.state(SourceState::Waiting, missing);
-                if door.wait_stop(self.config.poll.0) {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Finds a followed file again, perhaps under another name of the pattern; false when it is gone.
-    fn locate(&self, tail: &mut Tail) -> bool {
-        match tail.look(&tail.path) {
-            Found::Same => true,
-            Found::Rewritten => {
-                tail.cut_off();
-                false
-            }
-            Found::Other => {
-                let paths = self.paths().unwrap_or_default();
-                let other = paths.into_iter().find(|path| tail.look(path) == Found::Same);
-                other.map(|path| tail.path = path).is_some()
-            }
-        }
-    }
-
-    fn open_new(&self, tails: &mut Vec<Tail>, gone: &[bool], resume: &Resume) -> Result<bool, Failure> {
-        let before = tails.len();
-        for path in self.paths()? {
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            let inode = inode(&metadata);
-            if tails.iter().enumerate().any(|(at, tail)| tail.inode == inode && gone.get(at) != Some(&true)) {
-                continue;
-            }
-            let decoder = self.open_decoder(&path)?;
-            tails.extend(Tail::open(&path, &Label::Inode, resume, decoder, true)?);
-        }
-        Ok(tails.len() > before)
-    }
 }
 
 /// Whether a name fits a pattern of `*` (any text) and `?` (any character).
@@ -347,7 +288,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Takes records out of files and hands them through the door.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     component: &'a str,
     out: EventBuilder,
     resume: &'a Resume,
@@ -355,13 +296,18 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(mapping: &'a Mapping, resume: &'a Resume, door: &'a dyn Door) -> Self {
+    pub(super) fn new(mapping: &'a Mapping, resume: &'a Resume, door: &'a dyn Door) -> Self {
         let out = EventBuilder::new(mapping.layout().clone());
         Self { component: mapping.component(), out, resume, door }
     }
 
     /// The next records of a file. None: there are none. False: the pipeline is stopping.
-    fn step(&mut self, tail: &mut Tail, last: bool, pace: Option<&mut Pace>) -> Result<Option<bool>, Failure> {
+    pub(super) fn step(
+        &mut self,
+        tail: &mut Tail,
+        last: bool,
+        pace: Option<&mut Pace>,
+    ) -> Result<Option<bool>, Failure> {
         let limit = self.resume.limit(&tail.stream, tail.position);
         let most = if pace.is_some() { MAX_PACED } else { MAX_RECORDS };
         let mut dead = Vec::new();

@@ -2,9 +2,11 @@
 
 pub mod file;
 mod fleet;
+mod follow;
 pub mod generate;
 pub mod host;
 pub mod http;
+mod http_intake;
 mod http_listen;
 pub mod mqtt;
 mod pace;

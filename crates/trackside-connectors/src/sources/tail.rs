@@ -40,6 +40,8 @@ pub(super) struct Tail {
     /// Bytes of the buffer that are done with.
     used: usize,
     fingerprint: (u64, u64),
+    /// The file itself where it may be rewritten while it is read.
+    growing: Option<File>,
     /// The beginning of a line that is too long, while its end is looked for.
     overlong: Option<Vec<u8>>,
 }
@@ -98,6 +100,7 @@ impl Tail {
         let fingerprint = known(resume, &label, &head).unwrap_or((head.len() as u64, xxh3_64(&head)));
         let stream = format!("{label}#{}-{:016x}", fingerprint.0, fingerprint.1);
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let growing = more.then(|| file.try_clone()).transpose().map_err(failed)?;
         let input = encoding(path).reader(file).map_err(failed)?;
         let mut tail = Self {
             path: path.to_owned(),
@@ -109,6 +112,7 @@ impl Tail {
             buffer: Vec::new(),
             used: 0,
             fingerprint,
+            growing,
             overlong: None,
             decoder,
             stream,
@@ -265,8 +269,28 @@ impl Tail {
         let missing = (bytes - self.buffer.len()) as u64;
         let read = self.input.by_ref().take(missing).read_to_end(&mut self.buffer);
         let read = read.map_err(|error| unreadable(&self.path, &error))?;
+        // Looked at after reading: if the beginning is still the old one now, it was when these bytes were read.
+        if read > 0 && !self.growing.as_ref().is_none_or(|file| begins_so(file, self.fingerprint)) {
+            self.buffer.truncate(self.buffer.len() - read);
+            self.cut_off();
+            return Ok(true);
+        }
         Ok((read as u64) < missing)
     }
+}
+
+/// Whether the file begins as it did, read beside the place where it is being read.
+#[cfg(unix)]
+fn begins_so(file: &File, (length, hash): (u64, u64)) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut head = vec![0; length as usize];
+    file.read_exact_at(&mut head, 0).is_ok() && xxh3_64(&head) == hash
+}
+
+/// Elsewhere a rewritten file is only noticed between two reads.
+#[cfg(not(unix))]
+fn begins_so(_: &File, _: (u64, u64)) -> bool {
+    true
 }
 
 /// The stream under which a run before knew the file: of those whose hash fits, the longest.

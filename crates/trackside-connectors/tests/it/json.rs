@@ -258,7 +258,7 @@ fn random_and_mutated_lines_fare_as_in_serde_json() {
     let (mut out, mut dead) = (EventBuilder::new(mapping.layout().clone()), Vec::new());
     let mut json = Json::new(mapping);
     let (mut accepted, mut rejected) = (0, 0);
-    for _ in 0..60_000 {
+    for _ in 0..40_000 {
         let line = dice.line();
         json.decode(&line, &Envelope::at(0), &mut out, &mut dead);
         let shown = String::from_utf8_lossy(&line).into_owned();
