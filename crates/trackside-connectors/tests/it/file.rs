@@ -201,14 +201,3 @@ fn what_makes_no_sense_is_said_before_the_start() {
     assert_eq!(failure.action, Action::Stop);
     assert!(failure.message.contains("no column is a field of the schema"), "{failure}");
 }
-
-#[test]
-fn the_real_machine_temperature_file_is_read_whole() {
-    // The benchmark's data lies beside the repository where there is one; elsewhere a file of the same shape is made.
-    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/nab/realKnownCause");
-    let name = "machine_temperature_system_failure.csv";
-    if real.join(name).exists() {
-        let door = run("file", json!({"path": name}), &machine(), &real, Resume::default());
-        assert_eq!(door.look(|seen| (seen.rows.len(), seen.dead.len())), (22_695, 0));
-    }
-}
