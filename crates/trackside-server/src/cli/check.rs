@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[arg(default_value = FILE)]
     file: PathBuf,
     #[command(flatten)]
-    json: Json,
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_open: bool,
     #[command(flatten)]
-    json: Json,
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments, mut options: Options) -> Result<i32, Failure> {

@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     list: bool,
     #[command(flatten)]
-    json: Json,
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {

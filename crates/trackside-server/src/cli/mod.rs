@@ -94,6 +94,23 @@ enum Command {
     Token(token::Arguments),
 }
 
+impl Command {
+    /// Whether a program reads the answer: then failures are JSON, too.
+    fn json(&self) -> bool {
+        match self {
+            Self::Demo(arguments) => arguments.json.json,
+            Self::Up(arguments) => arguments.json.json,
+            Self::Check(arguments) => arguments.json.json,
+            Self::Init(arguments) => arguments.json.json,
+            Self::Tap(arguments) => arguments.json.json,
+            Self::Status(arguments) => arguments.json.json,
+            Self::Token(arguments) => arguments.json.json,
+            Self::Components(json) => json.json,
+            Self::Schema => false,
+        }
+    }
+}
+
 /// `--json`.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Json {
@@ -123,6 +140,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>, options: Optio
         }
     };
     terminal::start_log();
+    let json = cli.command.json();
     let result = match cli.command {
         Command::Demo(arguments) => demo::run(&arguments, options),
         Command::Up(arguments) => up::run(&arguments, options),
@@ -138,6 +156,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>, options: Optio
         Ok(code) => code,
         Err(failure) => {
             terminal::error(&failure.message);
+            if json {
+                terminal::say_json(&serde_json::json!({ "error": failure.message, "code": failure.code }));
+            }
             failure.code
         }
     }

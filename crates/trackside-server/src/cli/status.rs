@@ -2,7 +2,7 @@
 
 use super::place::{self, Note};
 use super::terminal::{count, say, say_json};
-use super::{Failure, UNAVAILABLE, Where, client};
+use super::{Failure, Json, UNAVAILABLE, Where, client};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -16,9 +16,8 @@ pub(crate) struct Arguments {
     /// Address of a running server; its token comes from TRACKSIDE_TOKEN or the data directory
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// JSON instead of words
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
@@ -32,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
             }
         }
     };
-    if arguments.json {
+    if arguments.json.json {
         say_json(&status);
     } else {
         words(&status).iter().for_each(|line| _ = say(line));

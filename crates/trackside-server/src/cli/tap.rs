@@ -5,7 +5,7 @@
 
 use super::place;
 use super::terminal::say_json;
-use super::{Failure, USAGE, Where};
+use super::{Failure, Json, USAGE, Where};
 use clap::Args;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
@@ -37,9 +37,8 @@ pub(crate) struct Arguments {
     /// Go on with the rows that come
     #[arg(long, short)]
     follow: bool,
-    /// Rows are JSON in any case
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 #[derive(Debug, Args)]

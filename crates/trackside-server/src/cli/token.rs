@@ -2,7 +2,7 @@
 
 use super::place::{self, Note};
 use super::terminal::{note, say, say_json};
-use super::{Failure, Where, client};
+use super::{Failure, Json, Where, client};
 use crate::http::token;
 use clap::Args;
 use serde_json::json;
@@ -11,16 +11,15 @@ use serde_json::json;
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Where,
-    /// JSON instead of words
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
     let data = place::data(&arguments.place)?;
     let token = token::load(&data).map_err(Failure::failed)?;
     let url = Note::read(&data).and_then(|note| one_time_url(&note.url, &token));
-    if arguments.json {
+    if arguments.json.json {
         say_json(&json!({ "token": token, "url": url }));
         return Ok(0);
     }

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     #[command(flatten)]
-    json: Json,
+    pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments, options: Options) -> Result<i32, Failure> {

@@ -32,8 +32,9 @@ use trackside_engine::Engine;
 
 /// A status is gathered at most this often, however many ask.
 const STATUS_AGE: Duration = Duration::from_millis(200);
-/// Longest time that a request may take; one that waits longer for its events to be durable is answered 500 = unknown.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time that a request may take, sending its body included: sources set shorter ones for what they wait for.
+/// Past it the answer is 500 = unknown.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the handlers share.
 pub struct App {

@@ -46,8 +46,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let folder = folder(HTTP);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let run = output(folder.path(), &["up", "--listen", &address]);
-    assert_eq!(run.status.code(), Some(3));
+    let run = output(folder.path(), &["up", "--json", "--listen", &address]);
+    assert_eq!((run.status.code(), &last_line(&run)["code"]), (Some(3), &3.into()));
     let port = format!("port {} is in use", taken.local_addr().unwrap().port());
     assert!(words(&run).contains(&port) && words(&run).contains("--listen"), "{}", words(&run));
     assert!(!folder.path().join("data").exists(), "nothing is begun before the port is ours");
