@@ -47,8 +47,8 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32) -> Result<(), S
     };
     fs::create_dir_all(data).map_err(|error| cannot("made", &error))?;
     let path = data.join("meta.json");
-    match fs::read_to_string(&path) {
-        Ok(text) => check(&text, data, partitions),
+    match fs::read(&path) {
+        Ok(bytes) => check(&bytes, data, partitions),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let meta = Meta { format: FORMAT, partitions, pipeline: pipeline.to_owned() };
             write(data, &path, &meta).map_err(|error| cannot("written", &error))
@@ -57,8 +57,8 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32) -> Result<(), S
     }
 }
 
-fn check(text: &str, data: &Path, partitions: u32) -> Result<(), StartError> {
-    let meta: Meta = serde_json::from_str(text).map_err(|error| {
+fn check(bytes: &[u8], data: &Path, partitions: u32) -> Result<(), StartError> {
+    let meta: Meta = serde_json::from_slice(bytes).map_err(|error| {
         StartError::Mismatch(format!(
             "`{}/meta.json` cannot be read: {error}; restore it, or choose another data directory",
             data.display()

@@ -9,6 +9,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use trackside_core::position::{CLEAN, DEAD_LETTER};
 use trackside_core::sink::SinkTotals;
 
+/// Without a delivery for this long (ns), and with nothing in flight, the pipeline is idle.
+const IDLE_AFTER: i64 = 5_000_000_000;
+
 /// Everything at a glance.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -192,13 +195,7 @@ pub(crate) fn status(engine: &Engine) -> Status {
     let parquet = || sinks.iter().filter(|(sink, _)| sink.block.kind == "parquet");
     Status {
         pipeline: engine.pipeline.pipeline.name.clone(),
-        state: if engine.stops.sources.is_set() {
-            "draining"
-        } else if sums.in_flight() == 0 {
-            "idle"
-        } else {
-            "running"
-        },
+        state: state(engine, &sums),
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: engine.started.elapsed().as_secs_f64(),
         durability: "fsync before acknowledge, one disk",
@@ -214,6 +211,15 @@ pub(crate) fn status(engine: &Engine) -> Status {
         models: model_status(engine, &sums),
         tables: parquet().map(|(sink, totals)| table(engine, &sink.block.topic, *totals)).collect(),
         sums,
+    }
+}
+
+fn state(engine: &Engine, sums: &Sums) -> &'static str {
+    let quiet = crate::wall::now() - engine.received.last_delivery.load(Relaxed) > IDLE_AFTER;
+    match () {
+        () if engine.stops.sources.is_set() => "draining",
+        () if quiet && sums.in_flight() == 0 => "idle",
+        () => "running",
     }
 }
 

@@ -15,7 +15,7 @@ use crate::wall::now;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use trackside_core::batch;
@@ -42,6 +42,8 @@ pub(crate) struct Received {
     /// Rows that cleaning has worked through; written by `run/clean.rs`.
     pub(crate) consumed: Arc<AtomicU64>,
     appended: AtomicU64,
+    /// Wall clock of the newest delivery, ns since 1970; 0 before the first.
+    pub(crate) last_delivery: AtomicI64,
     /// Rows turned away with nothing stored.
     pub(crate) refused: AtomicU64,
     stop: Stop,
@@ -73,7 +75,8 @@ impl Received {
         let appended: u64 =
             partitions.iter().map(|p| p.board.read().0.get(names::RECEIVED).copied().unwrap_or(0)).sum();
         let (consumed, refused) = (Arc::default(), AtomicU64::new(0));
-        Arc::new(Self { layout, partitions, max_lag, consumed, appended: AtomicU64::new(appended), refused, stop })
+        let (appended, last_delivery) = (AtomicU64::new(appended), AtomicI64::new(0));
+        Arc::new(Self { layout, partitions, max_lag, consumed, appended, last_delivery, refused, stop })
     }
 
     /// Starts the threads that make partitions durable. They end when `finish` is set and all is durable.
@@ -160,6 +163,7 @@ impl Received {
             return Err(Refused::Stopping);
         }
         let now = now();
+        self.last_delivery.store(now, Relaxed);
         let ack = delivery.ack.take();
         let shares = self.split(source, &mut delivery, now);
         let rows = shares.iter().map(|(_, draft)| draft.rows()).sum::<usize>();
