@@ -155,3 +155,9 @@ def test_what_is_no_request_is_answered(tmp_path):
     harness = Harness(fake_native)
     assert "unknown operation `fly`" in json.loads(harness.call('{"op":"fly"}')[0])["error"]
     assert "send `load` first" in json.loads(harness.call('{"op":"snapshot"}')[0])["error"]
+
+
+@pytest.mark.parametrize("use", ["spikes", "Running", "Split"])
+def test_a_state_without_a_row_comes_back_as_well(use):
+    saved = load(use)[0].call('{"op":"snapshot"}')[1]
+    assert json.loads(load(use)[0].call('{"op":"restore"}', saved)[0]) == {"ok": True}

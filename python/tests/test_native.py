@@ -71,12 +71,14 @@ def test_a_native_batch_is_read_by_every_library():
     assert batch.take([700])["value"].tolist() == [25.0]
 
 
-def test_what_was_read_can_be_cleaned_again():
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_read_can_be_cleaned_again(kind):
     blocks = [{"type": "range", "field": "value", "min": -10, "max": 10, "action": "drop"}]
     read = {"time": ROWS["time"], "device": ROWS["device"], "value": ROWS["value"], "extra": [None] * N}
     read |= {"value_quality": np.zeros(N, np.uint16), "_partition": np.zeros(N, np.int32), "_offset": NUMBER}
-    clean = ts.clean(read, blocks)
-    assert list(clean) == ["time", "device", "value", "extra", "value_quality", "received_offset"]
+    read["time"] = read["time"].view("M8[ns]")
+    clean = Batch.from_frame(ts.clean(write(kind, read), blocks, {"series": ["device"]}), tags=["device"])
+    assert clean.names == ("time", "device", "value", "extra", "value_quality", "received_offset")
     assert clean["received_offset"].tolist() == [n for n in range(N) if n != 700]
 
 

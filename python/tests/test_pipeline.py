@@ -124,7 +124,7 @@ def test_a_data_directory_tells_what_it_holds(ran):
     reader = _native.connect(str(folder / "data"))
     assert reader.tags == ["device"]
     times = session.read("clean", start=10**12, stop=2 * 10**12).numpy()["time"].astype("i8")
-    assert (times.min(), times.max()) == (10**12, 2 * 10**12 - 10**9)
+    assert (times.min(), times.max()) == (10**12, 1998 * 10**9), "row 1999 is out of range"
     batch = next(iter(reader.batches("clean", None, None, False, None)))
     where = batch.positions
     assert where["to"] - where["from"] == batch.num_rows == len(np.asarray(batch.offsets()))

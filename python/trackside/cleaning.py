@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from trackside import frames
 from trackside.arrow import ArrowTable
 from trackside.batch import times
-from trackside.columns import Column, NativeColumns
+from trackside.columns import Column, NativeColumns, plain
 from trackside.errors import FrameError, did_you_mean
 
 Block = Mapping[str, Any]
@@ -62,7 +62,7 @@ def clean(
     from trackside import _native  # noqa: PLC0415 (so that the package imports without its library)
 
     kind = frames.kind_of(frame)
-    columns = frames.read(frame)
+    columns = {name: plain(name, values) for name, values in frames.read(frame).items()}
     if time not in columns:
         raise FrameError(did_you_mean("time column", time, columns))
     stamps = times(columns.pop(time))

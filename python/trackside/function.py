@@ -202,11 +202,12 @@ class SeriesModel(Model):
 
     def restore(self, state: dict[Any, Any]) -> None:
         """Take up a snapshot."""
-        ids, ends = state["series"].tolist(), np.cumsum(state["lengths"]).tolist()
+        ids, ends = state["series"].tolist(), np.cumsum(state["lengths"])
+        starts = ends - state["lengths"]
         self._seen = dict(zip(ids, state["seen"].tolist(), strict=True))
         self._kept = {
             series: {name: values[start:stop] for name, values in state["kept"].items()}
-            for series, start, stop in zip(ids, [0, *ends[:-1]], ends, strict=True)
+            for series, start, stop in zip(ids, starts.tolist(), ends.tolist(), strict=True)
         }
 
     def try_out(self) -> str | None:
