@@ -4,7 +4,7 @@
 //! schema of `received`, and where each tag and field stands in it.
 
 use crate::error::ConfigError;
-use crate::time::TimeConfig;
+use crate::time::{TimeConfig, TimeReader};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -159,6 +159,10 @@ impl Layout {
 
 fn check(config: &SchemaConfig) -> Result<(), ConfigError> {
     const RESERVED: [&str; 4] = [EXTRA, EVENT_ID, "received_offset", TIME];
+    if let Some(time) = &config.time {
+        // Sources read times with it; a mistake is told here, where it stands.
+        TimeReader::new(time).map_err(|error| ConfigError { path: format!("time.{}", error.path), ..error })?;
+    }
     if config.fields.is_empty() {
         return Err(ConfigError::new("fields", "the schema has no fields")
             .with_help("name at least one, for example `fields = { value = \"float\" }`"));
@@ -201,6 +205,13 @@ mod tests {
         let names: Vec<_> = layout.schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(names, ["time", "device", "value", "ok", "event_id", "extra"]);
         assert_eq!(layout.field("field", "valeu").unwrap_err().message, "unknown field `valeu`; did you mean `value`?");
+    }
+
+    #[test]
+    fn a_time_that_nobody_can_read_is_told_where_it_stands() {
+        let config = r#"{"time":{"field":"ts","zone":"Europe/Atlantis"},"fields":{"value":"float"}}"#;
+        let error = Layout::new(serde_json::from_str(config).unwrap()).unwrap_err();
+        assert_eq!((error.path.as_str(), error.message.as_str()), ("time.zone", "unknown time zone `Europe/Atlantis`"));
     }
 
     #[test]
