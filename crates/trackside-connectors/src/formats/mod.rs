@@ -110,12 +110,11 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The line that a dead letter's detail names, or the element when the body was one array.
-pub fn line_of(letter: &DeadLetter) -> Option<u64> {
-    let detail = letter.detail.as_deref()?;
+/// Line and number in that line's array (where it is one) that a dead letter's detail names.
+pub fn place_of(letter: &DeadLetter) -> (Option<u64>, Option<u64>) {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
-    match detail.split_once("element ") {
-        Some((_, element)) => number(element),
-        None => number(detail.strip_prefix("line ")?),
-    }
+    let Some(place) = letter.detail.as_deref().and_then(|detail| detail.strip_prefix("line ")) else {
+        return (None, None);
+    };
+    (number(place), place.split_once(", element ").and_then(|(_, element)| number(element)))
 }

@@ -22,7 +22,7 @@ use super::pace::{Mark, Pace};
 use super::tail::{Label, Next, Tail, encoding, unreadable};
 use crate::formats::body::Encoding;
 use crate::formats::{
-    Decoder, Format, MAX_RECORD, Mapping, Precision, csv::Csv, json::Json, line_protocol::LineProtocol,
+    Decoder, Format, MAX_RECORD, Mapping, Place, Precision, csv::Csv, json::Json, line_protocol::LineProtocol, reject,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -315,9 +315,10 @@ impl<'a> Reading<'a> {
         let arrival = self.door.now();
         match tail.next(most, limit, last)? {
             Next::Nothing => return Ok(None),
-            Next::Overlong(beginning) => {
+            Next::Overlong(beginning, line) => {
                 let reason = format!("the line is longer than {MAX_RECORD} bytes");
-                dead.push(DeadLetter::payload(self.component, reason, &beginning));
+                let place = (line > 0).then_some(Place { line, element: 0 });
+                dead.push(reject(self.component, reason, &beginning, place));
             }
             Next::Records(length) if pace.is_some() => self.one_by_one(tail, length, arrival, &mut dead, &mut marks),
             Next::Records(length) => tail.decode(length, arrival, &mut self.out, &mut dead),

@@ -4,7 +4,7 @@
 
 use super::http::Config;
 use crate::formats::body::{BodyError, Encoding, unpack};
-use crate::formats::{Decoder, Envelope, Mapping, Precision, json::Json, line_of, line_protocol::LineProtocol};
+use crate::formats::{Decoder, Envelope, Mapping, Precision, json::Json, line_protocol::LineProtocol, place_of};
 use axum::Json as Answer;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Query, Request, State};
@@ -320,7 +320,10 @@ struct Taken {
 
 impl Taken {
     fn new(accepted: usize, dead: &[DeadLetter]) -> Self {
-        let error = |letter: &DeadLetter| json!({"line": line_of(letter), "error": letter.reason});
+        let error = |letter: &DeadLetter| match place_of(letter) {
+            (line, Some(element)) => json!({"line": line, "element": element, "error": letter.reason}),
+            (line, None) => json!({"line": line, "error": letter.reason}),
+        };
         Self { accepted, dead: dead.len(), errors: dead.iter().take(MAX_ERRORS).map(error).collect() }
     }
 

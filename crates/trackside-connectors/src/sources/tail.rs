@@ -42,16 +42,17 @@ pub(super) struct Tail {
     fingerprint: (u64, u64),
     /// The file itself where it may be rewritten while it is read.
     growing: Option<File>,
-    /// The beginning of a line that is too long, while its end is looked for.
-    overlong: Option<Vec<u8>>,
+    /// The beginning and the number of a line that is too long, while its end is looked for.
+    overlong: Option<(Vec<u8>, u64)>,
 }
 
 /// The next whole records.
 pub(super) enum Next {
     /// So many bytes.
     Records(usize),
-    /// A line that is longer than [`MAX_RECORD`]: its beginning. The position is behind its end.
-    Overlong(Vec<u8>),
+    /// A line that is longer than [`MAX_RECORD`]: its beginning, and its number (0 when that is not known). The position
+    /// is behind its end.
+    Overlong(Vec<u8>, u64),
     /// Nothing whole is there.
     Nothing,
 }
@@ -184,7 +185,7 @@ impl Tail {
                 None if count > 0 => return Ok(Next::Records(length)),
                 None if ended => return Ok(Next::Nothing),
                 None if bytes.len() >= MAX_RECORD => {
-                    self.overlong = Some(bytes[..MAX_RECORD].to_vec());
+                    self.overlong = Some((bytes[..MAX_RECORD].to_vec(), self.line));
                     return self.find_end(last);
                 }
                 None => ended = self.fill(MAX_RECORD)?,
@@ -250,8 +251,8 @@ impl Tail {
             self.advance(newline.map_or(self.bytes().len(), |at| at + 1));
             let ended = newline.is_none() && self.fill(CHUNK)? && self.bytes().is_empty();
             if newline.is_some() || (ended && last) {
-                let beginning = self.overlong.take().unwrap_or_default();
-                return Ok(Next::Overlong(beginning));
+                let (beginning, line) = self.overlong.take().unwrap_or_default();
+                return Ok(Next::Overlong(beginning, line));
             }
             if ended {
                 return Ok(Next::Nothing);

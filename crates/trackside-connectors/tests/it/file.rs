@@ -95,6 +95,7 @@ fn a_line_that_never_ends_is_one_letter() {
     assert_eq!(seqs(&door), [0, 1]);
     let dead = door.take().dead;
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "the line is longer than 1048576 bytes"));
+    assert_eq!(dead[0].detail.as_deref(), Some("line 2"));
     assert_eq!(dead[0].payload.as_ref().unwrap().len(), 1 << 20);
 }
 

@@ -83,7 +83,7 @@ fn objects_arrays_and_lines_are_taken_and_bad_lines_named() {
     let errors = json!([{"line": 3, "error": "not JSON: cut off at byte 10"}]);
     assert_eq!((status, answer), (200, json!({"accepted": 2, "dead": 1, "errors": errors})));
     let (_, _, answer) = server.post("/ingest", &[], format!("[{GOOD},{{\"value\":\"x\"}}]").as_bytes());
-    assert_eq!(answer["errors"][0]["line"], json!(2));
+    assert_eq!((&answer["errors"][0]["line"], &answer["errors"][0]["element"]), (&json!(1), &json!(2)));
     let seen = server.door.take();
     assert_eq!((seen.rows.len(), seen.dead.len(), seen.refused), (6, 2, 0));
     assert_eq!(seen.dead[0].payload.as_deref(), Some(&b"{\"value\":"[..]));
