@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use trackside_engine::{Engine, Options, Pipeline, Status, Summary};
+use trackside_engine::{Engine, Options, Pipeline, StageState, Status, Summary};
 
 /// Longest drain after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -144,7 +144,7 @@ impl Session {
         Note::remove(&self.data);
         self.tell_end(&summary);
         // After a signal rows may wait in the log for the next start; a run that was to deliver all of them must have.
-        let delivered = asked || summary.in_flight == 0;
+        let delivered = asked || (summary.in_flight == 0 && self.is_whole());
         Ok(if summary.balanced && delivered { 0 } else { FAILED })
     }
 
@@ -203,6 +203,11 @@ impl Session {
         tokio::task::spawn_blocking(move || engine.drain(DRAIN))
             .await
             .map_err(|error| Failure::failed(format!("the pipeline could not be drained: {error}")))
+    }
+
+    /// Whether no source or sink gave up before its end; why one did was told when it happened.
+    fn is_whole(&self) -> bool {
+        self.engine.status().stages.iter().all(|stage| stage.state != StageState::Stopped)
     }
 
     fn tell_end(&self, summary: &Summary) {
