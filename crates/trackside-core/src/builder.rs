@@ -135,11 +135,11 @@ impl EventBuilder {
         self.event_id.iter_mut().chain(&mut self.extra).for_each(|column| column.truncate(rows));
     }
 
-    /// The finished rows as a batch; the builder is empty again.
+    /// The finished rows as a batch; the builder is empty again, with room for about as many rows.
     pub fn finish(&mut self) -> RecordBatch {
         self.rollback();
         let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(TimestampNanosecondArray::from(std::mem::take(&mut self.time)).with_timezone("UTC"))];
+            vec![Arc::new(TimestampNanosecondArray::from(taken(&mut self.time)).with_timezone("UTC"))];
         columns.extend(self.tags.iter_mut().map(TagColumn::finish));
         columns.extend(self.fields.iter_mut().map(FieldColumn::finish));
         columns.extend(self.event_id.iter_mut().chain(&mut self.extra).map(TextColumn::finish));
@@ -171,6 +171,13 @@ impl Nulls {
     }
 }
 
+/// What was gathered; in its place comes as much room, so that the next batch does not grow to it step by step.
+fn taken<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
+}
+
+#[inline]
 fn set<T>(values: &mut Vec<T>, nulls: &mut Nulls, row: usize, value: T) {
     truncate(values, nulls, row);
     values.push(value);
@@ -237,15 +244,9 @@ impl FieldColumn {
     fn finish(&mut self) -> ArrayRef {
         let rows = self.len();
         match self {
-            Self::Float(values, nulls) => {
-                Arc::new(Float64Array::new(std::mem::take(values).into(), nulls.finish(rows)))
-            }
-            Self::Integer(values, nulls) => {
-                Arc::new(Int64Array::new(std::mem::take(values).into(), nulls.finish(rows)))
-            }
-            Self::Boolean(values, nulls) => {
-                Arc::new(BooleanArray::new(std::mem::take(values).into(), nulls.finish(rows)))
-            }
+            Self::Float(values, nulls) => Arc::new(Float64Array::new(taken(values).into(), nulls.finish(rows))),
+            Self::Integer(values, nulls) => Arc::new(Int64Array::new(taken(values).into(), nulls.finish(rows))),
+            Self::Boolean(values, nulls) => Arc::new(BooleanArray::new(taken(values).into(), nulls.finish(rows))),
             Self::Text(column) => column.finish(),
         }
     }
@@ -273,6 +274,11 @@ impl TextColumn {
         }
     }
 
+    fn get(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        &self.bytes[start..self.ends[row] as usize]
+    }
+
     fn truncate(&mut self, rows: usize) {
         if self.ends.len() > rows {
             truncate(&mut self.ends, &mut self.nulls, rows);
@@ -281,13 +287,12 @@ impl TextColumn {
     }
 
     fn finish(&mut self) -> ArrayRef {
-        let ends = std::mem::take(&mut self.ends);
-        let rows = ends.len();
+        let rows = self.ends.len();
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
-        offsets.extend(ends);
+        offsets.append(&mut self.ends);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let bytes = Buffer::from_vec(std::mem::take(&mut self.bytes));
+        let bytes = Buffer::from_vec(taken(&mut self.bytes));
         // SAFETY-free route: `new` checks UTF-8 again, at memory speed; the decoders' own check is not trusted here.
         Arc::new(StringArray::new(offsets, bytes, self.nulls.finish(rows)))
     }
@@ -300,34 +305,66 @@ struct TagColumn {
     nulls: Nulls,
     table: HashTable<i32>,
     texts: TextColumn,
+    /// By key, the text's code.
+    codes: Vec<Code>,
+}
+
+/// Stands for a text in the look-up. A short one is told by it alone; long ones are compared as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Code(u64, u64);
+
+impl Code {
+    /// In the highest byte of the second word stands a short text's length; this stands there for a long one.
+    const LONG: u64 = 0xFF << 56;
+
+    #[inline]
+    fn of(text: &[u8]) -> Self {
+        let length = (text.len() as u64) << 56;
+        // The first and the last bytes overlap; with the length that is no ambiguity.
+        match (text.len(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
+            (8..=15, Some(first), Some(last)) => {
+                let rest = u64::from_le_bytes(*last).checked_shr(8 * (16 - text.len() as u32)).unwrap_or(0);
+                Self(u64::from_le_bytes(*first), rest | length)
+            }
+            (0..8, ..) => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+                (Some(first), Some(last)) => {
+                    Self(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32, length)
+                }
+                _ => Self(text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), length),
+            },
+            _ => Self(xxh3_64(text), Self::LONG),
+        }
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        let mixed = u128::from(self.0 ^ 0x9E37_79B9_7F4A_7C15) * u128::from(self.1 ^ 0xD6E8_FEB8_6659_FD93);
+        mixed as u64 ^ (mixed >> 64) as u64
+    }
 }
 
 impl TagColumn {
+    #[inline]
     fn set(&mut self, row: usize, text: &str) {
-        let hash = |text: &[u8]| xxh3_64(text);
-        let texts = &mut self.texts;
-        let at = |texts: &TextColumn, key: i32| -> (usize, usize) {
-            let start = if key == 0 { 0 } else { texts.ends[key as usize - 1] as usize };
-            (start, texts.ends[key as usize] as usize)
+        let code = Code::of(text.as_bytes());
+        let (codes, texts) = (&self.codes, &self.texts);
+        let same = |key: &i32| {
+            codes[*key as usize] == code && (code.1 != Code::LONG || texts.get(*key as usize) == text.as_bytes())
         };
-        let code = hash(text.as_bytes());
-        let found = self.table.find(code, |key| {
-            let (start, end) = at(texts, *key);
-            &texts.bytes[start..end] == text.as_bytes()
-        });
-        let key = match found {
+        let key = match self.table.find(code.hash(), same) {
             Some(key) => *key,
-            None => {
-                let key = texts.ends.len() as i32;
-                texts.set(key as usize, text);
-                self.table.insert_unique(code, key, |key| {
-                    let (start, end) = at(texts, *key);
-                    hash(&texts.bytes[start..end])
-                });
-                key
-            }
+            None => self.add(code, text),
         };
         set(&mut self.keys, &mut self.nulls, row, key);
+    }
+
+    fn add(&mut self, code: Code, text: &str) -> i32 {
+        let key = self.texts.ends.len() as i32;
+        self.texts.set(key as usize, text);
+        self.codes.push(code);
+        let codes = &self.codes;
+        self.table.insert_unique(code.hash(), key, |key| codes[*key as usize].hash());
+        key
     }
 
     fn fill(&mut self, rows: usize) {
@@ -336,11 +373,10 @@ impl TagColumn {
 
     fn finish(&mut self) -> ArrayRef {
         let rows = self.keys.len();
-        let keys = arrow::array::PrimitiveArray::<Int32Type>::new(
-            std::mem::take(&mut self.keys).into(),
-            self.nulls.finish(rows),
-        );
+        let keys =
+            arrow::array::PrimitiveArray::<Int32Type>::new(taken(&mut self.keys).into(), self.nulls.finish(rows));
         self.table.clear();
+        self.codes.clear();
         // Every key was given out for a text in the same column, so they are in range.
         Arc::new(DictionaryArray::new(keys, self.texts.finish()))
     }
@@ -355,6 +391,26 @@ mod tests {
     fn layout() -> Arc<Layout> {
         let config = json!({"series": ["device"], "fields": {"value": "float", "unit": "string", "n": "integer", "ok": "boolean"}});
         Layout::new(serde_json::from_value(config).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn texts_of_every_length_are_told_apart() {
+        let mut builder = EventBuilder::new(layout());
+        let texts: Vec<String> = (0..40)
+            .flat_map(|length| {
+                let other = |at: usize| (0..length).map(|i| if i == at { 'b' } else { 'a' }).collect::<String>();
+                (0..=length).map(other).collect::<Vec<_>>()
+            })
+            .collect();
+        for text in texts.iter().chain(&texts) {
+            builder.tag(0, text);
+            builder.finish_row(0);
+        }
+        let batch = builder.finish();
+        let (column, values) = tag(&batch, "device").unwrap();
+        assert_eq!(values.iter().count(), texts.len());
+        let read = (0..batch.num_rows()).map(|row| crate::batch::tag_value(column, values, row).unwrap());
+        assert!(read.eq(texts.iter().chain(&texts)));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Which series a row belongs to, as a dense number that is stable for as long as the index lives.
 //!
-//! Operators and models keep their state in arrays by that number. A row costs one table look-up: texts are compared
-//! once a batch and distinct combination of tags, not once a row.
+//! Operators and models keep their state in arrays by that number. A row costs one table look-up: a text is looked up
+//! once a batch, and from then on its number stands for it. Tags beyond [`NUMBERED`] are compared as texts.
 
 use crate::batch;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, DictionaryArray, RecordBatch, StringArray};
+use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 
 /// Combinations of tag numbers up to this many (or 4 × the rows) are looked up in a table, more in a hash map.
 const TABLE: usize = 1 << 16;
+
+/// So many tags have their texts numbered: the numbers together fill one word.
+const NUMBERED: usize = 4;
 
 /// Numbers series by their tags, in the order of their first appearance.
 #[derive(Debug, Default, Clone)]
@@ -16,6 +20,10 @@ pub struct SeriesIndex {
     tags: Vec<String>,
     by_key: HashMap<Box<[u8]>, u32>,
     keys: Vec<Box<[u8]>>,
+    /// By tag, the number of each text that was met; 0 is null. With `by_texts` a cache: not in `encoded`.
+    texts: Vec<HashMap<Box<str>, u32>>,
+    /// Series by the numbers of their texts, 32 bits each.
+    by_texts: HashMap<u128, u32>,
 }
 
 impl SeriesIndex {
@@ -74,8 +82,20 @@ impl SeriesIndex {
             let keys = columns[column].0.keys();
             if keys.is_null(row) { 0 } else { keys.value(row) as usize + 1 }
         };
-        let intern = |row: usize| {
+        let numbers = self.number_texts(&columns);
+        let encoded = |row: usize| {
             encode(columns.iter().map(|(column, values)| batch::tag_value(column, values, row))).into_boxed_slice()
+        };
+        let find = |index: &mut Self, row: usize| {
+            let Some(numbers) = &numbers else { return index.intern(encoded(row)) };
+            let texts =
+                (0..columns.len()).fold(0, |all, column| all << 32 | u128::from(numbers[column][digit(column, row)]));
+            if let Some(series) = index.by_texts.get(&texts) {
+                return *series;
+            }
+            let series = index.intern(encoded(row));
+            index.by_texts.insert(texts, series);
+            series
         };
         match combinations {
             Some(size) if size <= TABLE.max(rows * 4) => {
@@ -83,7 +103,7 @@ impl SeriesIndex {
                 for row in 0..rows {
                     let code = (0..columns.len()).fold(0, |code, column| code * radix[column] + digit(column, row));
                     if table[code] == u32::MAX {
-                        table[code] = self.intern(intern(row));
+                        table[code] = find(self, row);
                     }
                     out.push(table[code]);
                 }
@@ -92,11 +112,28 @@ impl SeriesIndex {
                 let mut seen: HashMap<usize, u32> = HashMap::new();
                 for row in 0..rows {
                     let code = (0..columns.len()).fold(0, |code, column| code * radix[column] + digit(column, row));
-                    out.push(*seen.entry(code).or_insert_with(|| self.intern(intern(row))));
+                    out.push(*seen.entry(code).or_insert_with(|| find(self, row)));
                 }
             }
-            None => (0..rows).for_each(|row| out.push(self.intern(intern(row)))),
+            None => (0..rows).for_each(|row| out.push(find(self, row))),
         }
+    }
+
+    /// By tag and digit (0 is null, k + 1 the k-th text of the batch), the text's number; none for too many tags.
+    fn number_texts(&mut self, columns: &[(&DictionaryArray<Int32Type>, &StringArray)]) -> Option<Vec<Vec<u32>>> {
+        if columns.len() != self.tags.len() || columns.len() > NUMBERED {
+            return None;
+        }
+        self.texts.resize_with(columns.len(), HashMap::new);
+        let number = |((_, values), texts): (&(_, &StringArray), &mut HashMap<Box<str>, u32>)| {
+            let number = |text: Option<&str>| {
+                let Some(text) = text else { return 0 };
+                let next = texts.len() as u32 + 1;
+                *texts.entry_ref(text).or_insert(next)
+            };
+            std::iter::once(0).chain(values.iter().map(number)).collect()
+        };
+        Some(columns.iter().zip(&mut self.texts).map(number).collect())
     }
 
     fn intern(&mut self, key: Box<[u8]>) -> u32 {
@@ -148,6 +185,32 @@ mod tests {
         let again = SeriesIndex::restore(&["device".to_string()], index.encoded().iter().map(|k| k.to_vec()));
         assert_eq!(again.len(), 2);
         assert_eq!(again.key(0), [Some("b".to_string())]);
+    }
+
+    #[test]
+    fn a_text_of_two_tags_a_null_and_a_restored_index_keep_their_numbers() {
+        let config = serde_json::json!({"series": ["a", "b"], "fields": {"value": "float"}});
+        let layout = crate::schema::Layout::new(serde_json::from_value(config).unwrap()).unwrap();
+        let batch = |rows: &[[Option<&str>; 2]]| {
+            let mut builder = crate::builder::EventBuilder::new(layout.clone());
+            for row in rows {
+                row.iter().enumerate().for_each(|(tag, text)| _ = text.map(|text| builder.tag(tag, text)));
+                builder.finish_row(0);
+            }
+            builder.finish()
+        };
+        let mut index = SeriesIndex::new(layout.tags());
+        let mut out = Vec::new();
+        index.rows(
+            &batch(&[[Some("x"), Some("y")], [Some("y"), Some("x")], [None, Some("x")], [Some("x"), None]]),
+            &mut out,
+        );
+        index.rows(&batch(&[[Some("x"), None], [None, Some("x")], [None, None], [Some("x"), Some("y")]]), &mut out);
+        assert_eq!(out, [0, 1, 2, 3, 3, 2, 4, 0]);
+        let mut again = SeriesIndex::restore(layout.tags(), index.encoded().iter().map(|key| key.to_vec()));
+        out.clear();
+        again.rows(&batch(&[[None, Some("x")], [Some("new"), Some("y")], [Some("y"), Some("x")]]), &mut out);
+        assert_eq!(out, [2, 5, 1]);
     }
 
     #[test]
