@@ -426,6 +426,16 @@ impl Reader<'_> {
     fn topics(&mut self, sinks: &[Block], models: &[ModelSection]) {
         let mut known = vec![RECEIVED.to_owned(), CLEAN.to_owned(), DEAD_LETTER.to_owned()];
         known.extend(models.iter().flat_map(|model| [model.topic(), format!("{FORECASTS_PREFIX}{}", model.name)]));
+        for (index, sink) in sinks.iter().enumerate().filter(|(_, sink)| sink.kind == "parquet") {
+            let same = |other: &Block| {
+                (&other.kind, &other.topic, other.settings.get("path"))
+                    == (&sink.kind, &sink.topic, sink.settings.get("path"))
+            };
+            if sinks[..index].iter().any(same) {
+                let error = ConfigError::new("topic", format!("`{}` has two tables in one folder", sink.topic));
+                self.error(&sink.path, error.with_help("leave one out, or give it its own `path`"));
+            }
+        }
         for sink in sinks.iter().filter(|sink| !known.contains(&sink.topic)) {
             self.error(
                 &sink.path,
