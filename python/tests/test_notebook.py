@@ -48,6 +48,19 @@ def test_ranges(session, options, count):
     assert len(session.read("clean", **options)) == count
 
 
+def test_columns_that_came_later():
+    """Another cleaner makes another column; the rows before have no value in it, and quality 0."""
+    later = table_of(2, 3).append_column("value_quality", pa.array([2, 0], pa.uint16()))
+    later = later.append_column("limit", pa.array([1.5, 2.5])).append_column("note", pa.array(["hot", None]))
+    table = Session(FakeReader({"clean": [(0, table_of(3)), (0, later)]}, ["device"]), fake_native).read("clean")
+    frame = table.polars()
+    assert frame.columns == ["time", "device", "value", "value_quality", "limit", "note", "_partition", "_offset"]
+    assert frame["value_quality"].to_list() == [0, 0, 0, 2, 0]
+    assert frame["note"].to_list() == [None, None, None, "hot", None]
+    assert table.pandas()["limit"].isna().tolist() == [True, True, True, False, False]
+    assert len(table.arrow()) == 5
+
+
 def test_the_newest_rows_of_each_partition(session):
     columns = session.read("clean", last=2).numpy()
     assert sorted(zip(columns["_partition"].tolist(), columns["_offset"].tolist(), strict=True)) == [

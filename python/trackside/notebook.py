@@ -106,17 +106,25 @@ class Table:
         return Table(self._batches, max(ends) - span_ns + 1, self._stop) if ends else self
 
     def columns(self) -> dict[str, Column]:
-        """The rows as arrays and lists, with `_partition` and `_offset` last."""
-        found: dict[str, list[Column]] = {}
-        for native, rows in self._parts():
-            source = NativeColumns(native)
-            for name in source.names:
-                found.setdefault(name, []).append(take(source.column(name), rows))
-            found.setdefault("_partition", []).append(np.full(len(rows), native.partition, np.int32))
-            found.setdefault("_offset", []).append(source.offsets()[rows])
-        last = ("_partition", "_offset")
-        names = [*(name for name in found if name not in last), *(name for name in last if name in found)]
-        return {name: join(found[name]) for name in names}
+        """The rows as arrays and lists, with `_partition` and `_offset` last.
+
+        Columns that came later (another cleaner, a model's band) hold no value in the rows before.
+        """
+        parts = [(native, rows, NativeColumns(native)) for native, rows in self._parts()]
+        own = {name: None for *_, source in parts for name in source.names}
+        columns: dict[str, Column] = {}
+        for name in own:
+            found = [take(source.column(name), rows) if name in source.names else None for _, rows, source in parts]
+            kind = next(column for column in found if column is not None)
+            pieces = [
+                _absent(name, kind, len(rows)) if column is None else column
+                for column, (_, rows, _) in zip(found, parts, strict=True)
+            ]
+            columns[name] = join(pieces)
+        if parts:
+            columns["_partition"] = join([np.full(len(rows), native.partition, np.int32) for native, rows, _ in parts])
+            columns["_offset"] = join([source.offsets()[rows] for _, rows, source in parts])
+        return columns
 
     def pandas(self) -> Any:
         """As a `pandas.DataFrame`."""
@@ -147,6 +155,15 @@ class Table:
 
     def __repr__(self) -> str:
         return f"<Table of {len(self)} rows; .pandas(), .polars(), .arrow() or .numpy()>"
+
+
+def _absent(name: str, kind: Column, rows: int) -> Column:
+    """A column for rows from before there was one: null; for a quality that nobody judged, 0."""
+    if isinstance(kind, list):
+        return [None] * rows
+    if name.endswith("_quality"):
+        return np.zeros(rows, kind.dtype)
+    return np.full(rows, np.datetime64("NaT", "ns")) if kind.dtype.kind == "M" else np.full(rows, np.nan)
 
 
 def _times(native: Any) -> Array:
