@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -65,6 +66,11 @@ class Example:
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def ask(self) -> None:
+        """The README's queries find something."""
+        for query in re.findall(r"```sql\n(.*?)```", self.readme, re.S):
+            assert answer(query.replace("'data/", f"'{self.folder}/data/")).num_rows, query
+
     def check(self, summary: dict[str, Any], part: str = "sums") -> None:
         """The sums are the expected ones, and balanced."""
         assert summary["balanced"], summary
@@ -74,6 +80,12 @@ class Example:
         """Each expected table has these columns, in this order."""
         for topic, columns in self.expected["columns"].items():
             assert tables.read(data, topic).column_names == columns, topic
+
+
+def answer(query: str) -> pa.Table:
+    """What DuckDB answers."""
+    with duckdb.connect() as database:
+        return database.execute(query).to_arrow_table()
 
 
 @pytest.fixture
@@ -107,6 +119,7 @@ def test_this_machine(copy: Copy, start: Start) -> None:
     example.shell(example.lines("trackside status"))
     example.check(up.stop())
     example.check_columns(up.data)
+    example.ask()
 
 
 def test_http_with_curl(copy: Copy, start: Start) -> None:
@@ -127,6 +140,7 @@ def test_replay_a_file(copy: Copy, start: Start) -> None:
     example.check(once)
     data = example.folder / "data" / "once"
     example.check_columns(data)
+    example.ask()
     assert sorted(row["reason"] for row in tables.rows(data, "dead-letter")) == example.expected["reasons"]
     clean = tables.rows(data, "clean")
     assert sum(row["pressure_original"] is not None for row in clean) == example.expected["replaced"]
@@ -160,6 +174,7 @@ def test_your_own_model(copy: Copy) -> None:
     assert example.shell(example.lines("try_models.py")).splitlines() == example.expected["tried"]
     example.check(sums_of(example.shell(example.lines("trackside up"))))
     example.check_columns(example.folder / "data")
+    example.ask()
     reasons = [row["reason"] for row in tables.rows(example.folder / "data", "scores.drift") if row["anomaly"]]
     assert reasons
     assert all("deviations from" in reason for reason in reasons)
@@ -202,8 +217,89 @@ def test_train_then_live(copy: Copy) -> None:
     example.check(sums_of(example.shell(example.lines("pipeline.toml"))))
     data = example.folder / "data"
     example.check_columns(data)
+    example.ask()
     scores = tables.read(data, "scores.ar").to_pylist()
     assert len({row["version"] for row in scores}) == 1
     assert all(row["lower"] < row["expected"] < row["upper"] for row in scores if row["ready"])
     alarms = {f"{row['time']:%H:%M}" for row in scores if row["anomaly"]}
     assert alarms == {example.expected["anomaly"]}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of a page of the guide."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "guide" / page).read_text(), re.S)
+
+
+GUIDE = """
+[pipeline]
+name = "guide"
+
+[schema]
+time = { field = "ts" }
+series = ["device", "sensor"]
+fields = { value = "float" }
+
+[[source]]
+type = "generate"
+seed = 3
+rate = 0
+start = "2026-03-02T08:00:00Z"
+count = 20000
+spikes = 0.002
+malformed = 0.001
+
+[[clean]]
+type = "hampel"
+field = "value"
+
+[[model]]
+name = "anomaly"
+use = "trackside.models:Anomaly"
+field = "value"
+
+[[model]]
+name = "forecast"
+use = "trackside.models:Forecast"
+field = "value"
+
+[[sink]]
+type = "parquet"
+topic = "clean"
+
+[[sink]]
+type = "parquet"
+topic = "scores.anomaly"
+
+[[sink]]
+type = "parquet"
+topic = "forecasts.forecast"
+"""
+
+
+def test_the_guides_queries(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = start(GUIDE, "--until-idle", *LISTEN).end()
+    assert summary["anomalies"], summary
+    monkeypatch.chdir(tmp_path)
+    (queries,) = blocks("tables.md", "sql")
+    for query in filter(str.strip, queries.split(";")):
+        assert answer(query).num_rows, query
+    for script in blocks("tables.md", "python")[:2]:
+        names: dict[str, Any] = {}
+        exec(script, names)
+        assert len(names["found"]) == summary["anomalies"], script
+    session = trackside.connect("data")
+    assert len(session.read("clean", last="10m")) > 1000
+    assert len(session.read("scores.anomaly", "2026-03-02", "2026-03-03")) == summary["clean"]
+
+
+def test_the_guides_models(tmp_path: Path) -> None:
+    functions, _, tries = blocks("models.md", "python")
+    file = tmp_path / "guide_models.py"
+    file.write_text(functions)
+    rows = {"time": np.arange(300) * 10**9, "value": np.sin(np.arange(300) / 9) + 9.0 * (np.arange(300) == 200)}
+    for name in ("spikes", "away", "step"):
+        found = np.flatnonzero(trackside.testing.run(f"{file}:{name}", rows)["anomaly"])
+        assert 200 in found, name
+    drift: dict[str, Any] = {}
+    exec((EXAMPLES / "04-your-own-model" / "my_models.py").read_text(), drift)
+    exec(tries, {"np": np, "ts": trackside, "Drift": drift["Drift"]})

@@ -29,7 +29,7 @@ class Drift(ts.Model):
     One instance sees all series of a partition. `batch` holds columns, and `batch.series` says whose row it is.
     """
 
-    version = "1"  # stored with each score; a new version begins with a fresh state
+    version = "1"  # stored with each score; a new version learns anew from the log
     warm_up = 100
 
     def __init__(self, limit: float = 6.0, memory: float = 0.02) -> None:

@@ -30,7 +30,7 @@ class Autoregression(ts.Model):
             self.known = dict(zip(saved["names"].tolist(), range(len(saved["names"])), strict=True))
             self.weights, self.errors = saved["weights"], saved["errors"]
         self.limit = limit
-        # Other weights, another version: it is stored with each score, and its state begins afresh.
+        # Other weights, another version: stored with each score; its state is made anew from the log.
         self.version = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         self.last: dict[int, list[float]] = {}
 
