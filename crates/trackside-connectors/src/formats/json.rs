@@ -1,9 +1,9 @@
 //! JSON: one object is one event. NDJSON for streams, single objects and arrays for messages.
 //!
-//! The parser writes straight into columns. It expects the keys in the order of the line before and compares them as
-//! bytes; any other order is as right, only slower. Strictness is RFC 8259's: what a careful JSON library rejects is a
-//! dead letter here, with the byte at which it went wrong. Of a key given twice the last counts. Unknown keys are
-//! kept as they were written.
+//! The parser writes straight into columns. It expects lines of the shape of those before (`json_template.rs`), else
+//! the keys in their order; any other shape and order is as right, only slower. Strictness is RFC 8259's: what a careful
+//! JSON library rejects is a dead letter here, with the byte at which it went wrong. Of a key given twice the last
+//! counts. Unknown keys are kept as they were written.
 //!
 //! ```text
 //! {"ts":1700000000000,"device":"pump-1","sensor":"temp","value":21.5}      one event
@@ -11,6 +11,7 @@
 //! ```
 
 use super::json_scan::{Cursor, SyntaxError};
+use super::json_template::Template;
 use super::mapping::{Mapping, Row};
 use super::{Decoder, Envelope, Place, reject};
 use hashbrown::HashMap;
@@ -26,6 +27,7 @@ const UNSEEN: usize = usize::MAX;
 #[derive(Debug)]
 pub struct Json {
     mapping: Arc<Mapping>,
+    template: Template,
     shape: Shape,
     scratch: Scratch,
 }
@@ -45,6 +47,8 @@ struct Shape {
     literals: Vec<String>,
     /// By place in the line, the key that stood there last.
     order: Vec<usize>,
+    /// Of the last object, where in the text each key begins (with what stands before it) and its value.
+    gaps: Vec<(usize, usize)>,
     /// By key number, the event in which it was seen last.
     seen: Vec<u64>,
     event: u64,
@@ -79,7 +83,8 @@ impl Json {
         // Names are plain text; `Value::String` writes them as JSON does.
         let literals: Vec<String> = mapping.names().map(|name| format!("{}:", serde_json::Value::from(name))).collect();
         let seen = vec![0; literals.len()];
-        Self { mapping, shape: Shape { literals, order: Vec::new(), seen, event: 0 }, scratch: Scratch::default() }
+        let shape = Shape { literals, order: Vec::new(), gaps: Vec::new(), seen, event: 0 };
+        Self { mapping, template: Template::default(), shape, scratch: Scratch::default() }
     }
 
     /// Decodes one message: an object or array, however it is broken into lines, or NDJSON.
@@ -192,6 +197,9 @@ impl Json {
         target: &mut Target<'_>,
     ) -> Result<(), Bad> {
         let start = cursor.at;
+        if self.template.is_ready() && self.try_template(cursor, place, alone, target) {
+            return Ok(());
+        }
         match self.try_event(cursor, place, alone, target, false) {
             Err(Bad::Unsure) => {
                 cursor.at = start;
@@ -199,6 +207,21 @@ impl Json {
             }
             done => done,
         }
+    }
+
+    /// The quick way; false leaves no trace.
+    #[inline]
+    fn try_template(&mut self, cursor: &mut Cursor<'_>, place: Place, alone: bool, target: &mut Target<'_>) -> bool {
+        let start = cursor.at;
+        let mut row = Row::begin(&self.mapping, target.envelope, target.out, &mut self.scratch.extra);
+        let fits = self.template.read(cursor, &mut row)
+            && (!alone || cursor.at_end())
+            && row.finish(target.envelope, place.line, place.element).is_ok();
+        if !fits {
+            target.out.rollback();
+            cursor.at = start;
+        }
+        fits
     }
 
     fn try_event(
@@ -216,6 +239,10 @@ impl Json {
         } else {
             self.shape.object(cursor, &mut row, &self.mapping, key, value)
         };
+        if done.is_ok() && !careful && self.template.is_wanted() {
+            let Shape { order, gaps, .. } = &self.shape;
+            self.template.learn(cursor, order, gaps, &self.mapping);
+        }
         let done = done.and_then(|()| {
             if alone {
                 cursor.space();
@@ -249,6 +276,8 @@ impl Shape {
             return not_an_object(cursor, scratch);
         }
         self.event += 1;
+        self.gaps.clear();
+        let mut gap = cursor.at - 1;
         cursor.space();
         if cursor.take(b'}') {
             return Ok(());
@@ -258,6 +287,7 @@ impl Shape {
             let start = cursor.at;
             match self.key(cursor, place, mapping, key_scratch)? {
                 (UNSEEN, end) => {
+                    self.gaps.push((gap, cursor.at));
                     let key = &cursor.text[start..end];
                     let value = raw_value(cursor, scratch)?;
                     keep(row, key, value)?;
@@ -267,12 +297,15 @@ impl Shape {
                         return Err(Bad::Unsure);
                     }
                     cursor.space();
+                    self.gaps.push((gap, cursor.at));
                     let value = cursor.value(scratch)?;
                     row.set(key, value).map_err(|_| Bad::Unsure)?;
                 }
             }
+            gap = cursor.at;
             cursor.space();
             if cursor.take(b'}') {
+                self.gaps.push((gap, cursor.at));
                 break;
             }
             cursor.expect(b',', "expected `,` or `}`")?;

@@ -138,6 +138,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A text without escapes; none for anything else, and the cursor may have moved.
+    #[inline]
+    pub(super) fn plain_text(&mut self) -> Option<&'a str> {
+        if !self.take(b'"') {
+            return None;
+        }
+        let start = self.at;
+        self.at = plain_end(self.text.as_bytes(), start);
+        let text = &self.text[start..self.at];
+        self.take(b'"').then_some(text)
+    }
+
     #[cold]
     fn escaped(&mut self, start: usize, scratch: &mut String) -> Scan<Token<'a>> {
         scratch.clear();
@@ -330,7 +342,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Powers of ten that a double holds exactly.
-const POWERS: [f64; 23] = [
+pub(super) const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];

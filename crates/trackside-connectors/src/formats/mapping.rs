@@ -18,7 +18,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// What a key fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     Time,
     Tag(usize),
     Field(usize, FieldType),
@@ -96,6 +96,14 @@ impl Mapping {
         self.by_name.get(name).copied()
     }
 
+    /// What the key fills, if that is one thing.
+    pub(super) fn only_target(&self, key: usize) -> Option<Target> {
+        match self.keys.get(key)?.targets[..] {
+            [target] => Some(target),
+            _ => None,
+        }
+    }
+
     /// Names of all keys, by number.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.keys.iter().map(|key| &*key.name)
@@ -161,13 +169,48 @@ impl<'a> Row<'a> {
     #[inline]
     pub fn set(&mut self, key: usize, value: Value<'_>) -> Result<(), String> {
         let mapping = self.mapping;
-        if value == Value::Null {
+        if matches!(value, Value::Null) {
             return Ok(());
         }
         for target in &mapping.keys[key].targets {
             self.apply(*target, value).map_err(|what| format!("`{}` {what}", mapping.keys[key].name))?;
         }
         Ok(())
+    }
+
+    /// Sets a tag that is known to be text.
+    #[inline]
+    pub(super) fn put_tag(&mut self, tag: usize, text: &str) {
+        self.out.tag(tag, text);
+        self.has_tag = true;
+    }
+
+    /// Sets a text field.
+    #[inline]
+    pub(super) fn put_string(&mut self, field: usize, text: &str) {
+        self.out.string(field, text);
+        self.has_field = true;
+    }
+
+    /// Sets a float field.
+    #[inline]
+    pub(super) fn put_float(&mut self, field: usize, value: f64) {
+        self.out.float(field, value);
+        self.has_field = true;
+    }
+
+    /// Sets an integer field.
+    #[inline]
+    pub(super) fn put_integer(&mut self, field: usize, value: i64) {
+        self.out.integer(field, value);
+        self.has_field = true;
+    }
+
+    /// Sets the time, if the number is one.
+    #[inline]
+    pub(super) fn put_time(&mut self, number: i64) -> Option<()> {
+        self.out.time(self.mapping.time.as_ref()?.integer(number).ok()?);
+        Some(())
     }
 
     /// Takes a key that the schema does not name; `write` appends `"key":value` as JSON.

@@ -11,6 +11,7 @@ pub mod csv;
 mod csv_records;
 pub mod json;
 mod json_scan;
+mod json_template;
 pub mod line_protocol;
 pub mod mapping;
 

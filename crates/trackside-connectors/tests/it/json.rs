@@ -309,3 +309,32 @@ fn same(ours: &Value, theirs: &Value, line: &[u8], shown: &str) {
         assert_eq!(extra.get("other"), theirs.get("other"), "{shown}");
     }
 }
+
+/// A line of the learnt shape is read as the general parser reads it, and so is each cut and each change of a byte.
+#[test]
+fn a_learnt_shape_changes_no_answer() {
+    let schema = || json!({"time": {"field": "ts", "unit": "ms"}, "series": ["device"], "fields": {"value": "float", "unit": "string", "seq": "integer"}});
+    for line in [
+        r#"{"ts":1700000000000,"device":"pump-1","value":-12.308,"unit":"mm/s","seq":30}"#,
+        r#"{ "device": "a name of more than sixteen", "seq": 7, "value": 0.5, "unit": "", "ts": 1 }"#,
+        r#"{"a-key-of-more-than-sixteen-bytes":1,"device":"d","value":1,"unit":"x","seq":0}"#,
+    ] {
+        let mut others: Vec<Vec<u8>> = (0..line.len()).map(|cut| line.as_bytes()[..cut].to_vec()).collect();
+        for at in 0..line.len() {
+            for byte in *b"\"\\0157-.,:e{}[ xn\t\x01\x80" {
+                let mut other = line.as_bytes().to_vec();
+                other[at] = byte;
+                others.push(other);
+            }
+        }
+        let known = [line.as_bytes(), b"\n"].concat().repeat(2);
+        for other in others {
+            let (alone, dead_alone) = decode(schema(), &other);
+            let (after, dead_after) = decode(schema(), &[&known[..], &other].concat());
+            let text = String::from_utf8_lossy(&other);
+            assert_eq!(after[2..], alone, "{text}");
+            let reasons = |dead: Vec<DeadLetter>| dead.into_iter().map(|letter| letter.reason).collect::<Vec<_>>();
+            assert_eq!(reasons(dead_after), reasons(dead_alone), "{text}");
+        }
+    }
+}
