@@ -35,10 +35,11 @@ struct Meta {
     format: u32,
     partitions: u32,
     pipeline: String,
+    series: Vec<String>,
 }
 
 /// Makes the directory, or checks that it fits.
-pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32) -> Result<(), StartError> {
+pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {
     let cannot = |what: &str, error: &io::Error| {
         StartError::Failed(format!(
             "the data directory `{}` cannot be {what}: {error}; choose another with `data = …` under [pipeline], or make room and give access",
@@ -48,16 +49,16 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32) -> Result<(), S
     fs::create_dir_all(data).map_err(|error| cannot("made", &error))?;
     let path = data.join("meta.json");
     match fs::read(&path) {
-        Ok(bytes) => check(&bytes, data, partitions),
+        Ok(bytes) => check(&bytes, data, pipeline, partitions, series),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let meta = Meta { format: FORMAT, partitions, pipeline: pipeline.to_owned() };
+            let meta = Meta { format: FORMAT, partitions, pipeline: pipeline.to_owned(), series: series.to_vec() };
             write(data, &path, &meta).map_err(|error| cannot("written", &error))
         }
         Err(error) => Err(cannot("read", &error)),
     }
 }
 
-fn check(bytes: &[u8], data: &Path, partitions: u32) -> Result<(), StartError> {
+fn check(bytes: &[u8], data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {
     let meta: Meta = serde_json::from_slice(bytes).map_err(|error| {
         StartError::Mismatch(format!(
             "`{}/meta.json` cannot be read: {error}; restore it, or choose another data directory",
@@ -77,6 +78,20 @@ fn check(bytes: &[u8], data: &Path, partitions: u32) -> Result<(), StartError> {
             data.display(),
             meta.partitions,
             meta.partitions
+        )));
+    }
+    if meta.pipeline != pipeline {
+        return Err(StartError::Mismatch(format!(
+            "`{}` belongs to the pipeline `{}`, this one is `{pipeline}`; choose another data directory, or take back the name",
+            data.display(),
+            meta.pipeline
+        )));
+    }
+    if meta.series != series {
+        return Err(StartError::Mismatch(format!(
+            "in `{}` a series is named by {:?}, the pipeline file says {series:?}; state and partitions go by series: take it back, or choose another data directory",
+            data.display(),
+            meta.series
         )));
     }
     Ok(())
@@ -99,9 +114,11 @@ mod tests {
     fn a_changed_partition_count_is_named_with_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        open(&data, "p", 2).unwrap();
-        open(&data, "p", 2).unwrap();
-        let message = open(&data, "p", 3).unwrap_err().to_string();
+        open(&data, "p", 2, &[]).unwrap();
+        open(&data, "p", 2, &[]).unwrap();
+        let message = open(&data, "p", 3, &[]).unwrap_err().to_string();
+        assert!(open(&data, "q", 2, &[]).unwrap_err().to_string().contains("belongs to the pipeline `p`"));
+        assert!(open(&data, "p", 2, &["d".into()]).unwrap_err().to_string().contains("named by []"));
         assert!(message.contains("made with 2 partitions") && message.contains("partitions = 2"), "{message}");
     }
 }

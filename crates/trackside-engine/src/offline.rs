@@ -73,7 +73,7 @@ fn blocks(given: Vec<Value>) -> Result<Vec<Block>, (String, ConfigError)> {
 }
 
 /// The table's columns in the layout of `received`.
-fn fitted(layout: &Layout, table: &RecordBatch) -> Result<RecordBatch, Failure> {
+pub(crate) fn fitted(layout: &Layout, table: &RecordBatch) -> Result<RecordBatch, Failure> {
     let column = |field: &Arc<arrow::datatypes::Field>| -> Result<ArrayRef, Failure> {
         let (name, kind) = (field.name(), field.data_type());
         let unfit = |error: &dyn std::fmt::Display| Failure::reject(format!("column `{name}` is no {kind}: {error}"));

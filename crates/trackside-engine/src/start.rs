@@ -33,7 +33,7 @@ use trackside_core::sink::SinkContext;
 /// Starts a checked pipeline.
 pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>, StartError> {
     let data = pipeline.data();
-    data_dir::open(&data, &pipeline.pipeline.name, pipeline.pipeline.partitions)?;
+    data_dir::open(&data, &pipeline.pipeline.name, pipeline.pipeline.partitions, pipeline.layout.tags())?;
     let guard = catalog::lock(&data).map_err(|error| StartError::Unavailable(error.to_string()))?;
     let log = catalog::log(&data)?;
     let mut builder = Builder {

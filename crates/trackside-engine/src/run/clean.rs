@@ -6,6 +6,7 @@
 
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
+use crate::offline::fitted;
 use crate::policy::Backoff;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stop::Stop;
@@ -293,6 +294,7 @@ fn coalesced(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
         match groups.last_mut() {
             Some(group)
                 if !alone
+                    && same_columns(&group[0], &frame)
                     && group[0].epoch == frame.epoch
                     && group[0].meta.kind == FrameKind::Rows
                     && rows + more <= COALESCE =>
@@ -309,6 +311,14 @@ fn coalesced(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
     groups
 }
 
+/// Whether the frames can be put together: neither has rows, or those of both have the same columns.
+pub(crate) fn same_columns(left: &Frame, right: &Frame) -> bool {
+    match (left.rows(), right.rows()) {
+        (Some(left), Some(right)) => left.schema_ref() == right.schema_ref(),
+        _ => true,
+    }
+}
+
 fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Failure> {
     for tick in frames.iter().filter(|frame| frame.meta.kind == FrameKind::Tick) {
         chain.tick(tick.ingest_time);
@@ -316,7 +326,11 @@ fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Fai
     let batches: Vec<RecordBatch> = frames.iter().filter_map(|frame| frame.rows().cloned()).collect();
     let rows = batch::concat(&batches)
         .map_err(|error| Failure::stop(format!("frames of `received` do not fit together: {error}")))?;
-    let Some(rows) = rows else { return Ok(None) };
+    let Some(mut rows) = rows else { return Ok(None) };
+    if rows.schema_ref() != &chain.layout.layout.schema {
+        // Received before the schema of the pipeline file was changed: columns are found by name.
+        rows = fitted(&chain.layout.layout, &rows)?;
+    }
     let offsets = frames.iter().flat_map(|frame| (frame.first..).take(frame.num_rows())).collect();
     chain.process(rows, offsets).map(Some)
 }

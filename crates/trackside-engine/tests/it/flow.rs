@@ -40,3 +40,20 @@ fn every_row_is_accounted_for_also_over_restarts_and_partitions() {
         assert_eq!(again.table_rows, summary.table_rows);
     }
 }
+
+#[test]
+fn a_new_field_and_a_new_cleaner_go_on_with_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = events(4000);
+    let half = all[..all.len() / 2].rfind('\n').unwrap() + 1;
+    let before = "[[source]]\ntype = \"file\"\npath = \"events.jsonl\"\n\n[[sink]]\ntype = \"parquet\"\n";
+    fs::write(folder.path().join("events.jsonl"), &all[..half]).unwrap();
+    let first = finish(&start(folder.path(), &text(2, before)));
+    fs::write(folder.path().join("events.jsonl"), &all).unwrap();
+    let after = text(2, &format!("{before}\n[[clean]]\ntype = \"hampel\"\nfield = \"value\"\n"))
+        .replace("seq = \"integer\"", "seq = \"integer\", unit = \"string\"");
+    let second = finish(&start(folder.path(), &after));
+    assert!(second.balanced && second.in_flight == 0, "{second:?}");
+    assert_eq!((second.taken, second.table_rows), (4120, second.clean));
+    assert!(second.clean > first.clean);
+}

@@ -1,5 +1,6 @@
 //! The rows of `clean` that a model is asked about next, and how they are split when one of them kills.
 
+use crate::run::clean::same_columns;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeSet;
@@ -59,7 +60,8 @@ impl Batch {
         for frame in
             frames.iter().filter(|frame| frame.end > offset && frame.epoch == first.epoch && frame.first < limit)
         {
-            if batch.slices.len() == max_frames || room == 0 {
+            let fits = batch.slices.first().is_none_or(|slice| same_columns(&slice.frame, frame));
+            if batch.slices.len() == max_frames || room == 0 || !fits {
                 break;
             }
             let from = offset.saturating_sub(frame.first) as usize;
