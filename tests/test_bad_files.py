@@ -45,7 +45,7 @@ REJECTED_RECORDS = {
     "a day that is none": (b"2024-02-30T00:00:00Z,d,1,fine\n", "`ts` is `2024-02-30T00:00:00Z`: not a time"),
     "no series": (b"2024-01-01T00:00:00Z,,1,fine\n", "no tag of the series; expected `device`"),
     "nothing but commas": (b",,,\n", "no field of the schema"),
-    "invalid UTF-8": (b"2024-01-01T00:00:00Z,d,1,caf\xe9\n", "not UTF-8 at byte 28"),
+    "invalid UTF-8": (b"2024-01-01T00:00:00Z,d,1,caf\xe9\n", "not UTF-8 at byte 29"),
     "bytes of zero": (b"\0\0\0\0\n", "1 cells, expected 4"),
     "a line without end": (b"x" * (2 << 20) + b"\n", "longer than"),
 }

@@ -92,7 +92,7 @@ def test_a_token_that_can_be_guessed(tmp_path: Path) -> None:
 def test_two_engines_on_one_directory(start: Start) -> None:
     first = start(PIPELINE)
     first.ingest(EVENT)
-    refused(first.folder, 3, "another", str(first.data))
+    refused(first.folder, 3, f"is in use by process {first.process.pid}", "stop that one")
     first.ingest({**EVENT, "value": 2.0})
     summary = first.stop()
     assert summary["balanced"] and summary["table_rows"] == 2, summary
@@ -111,7 +111,7 @@ def test_a_changed_number_of_partitions(start: Start, used: Path) -> None:
     [
         (b"{", ["meta.json` cannot be read", "restore it"]),
         (b"", ["meta.json` cannot be read", "restore it"]),
-        (b"\xff\xfe", ["meta.json", "UTF-8"]),
+        (b"\xff\xfe", ["meta.json` cannot be read", "restore it"]),
         (b'{"format": 99, "partitions": 1, "pipeline": "start"}', ["has format 99", "use the version that made it"]),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_damaged_note_of_the_data_directory(start: Start, used: Path, content:
 def test_a_file_where_the_data_directory_should_be(tmp_path: Path) -> None:
     (tmp_path / "pipeline.toml").write_text(PIPELINE)
     (tmp_path / "data").write_text("in the way")
-    refused(tmp_path, 1, f"the data directory `{tmp_path}/data` cannot be made", "choose another with `data = …`")
+    refused(tmp_path, 1, "data` cannot be made: File exists", "choose another with `data = …`")
     assert (tmp_path / "data").read_text() == "in the way"
 
 
@@ -157,7 +157,7 @@ def test_a_read_only_data_directory(tmp_path: Path, mounted: Path) -> None:
     if not mount("-t", "tmpfs", "-o", "ro,size=1m", "none", str(mounted)):
         pytest.skip("this machine does not let root mount")
     (tmp_path / "pipeline.toml").write_text(PIPELINE)
-    refused(tmp_path, 1, f"the data directory `{mounted}` cannot be written", "give access")
+    refused(tmp_path, 1, "data` cannot be written: Read-only file system", "give access")
 
 
 def test_a_full_disk_at_the_start(tmp_path: Path, mounted: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_full_disk_at_the_start(tmp_path: Path, mounted: Path) -> None:
     if not mount("-t", "tmpfs", "-o", "size=16k", "none", str(mounted)):
         pytest.skip("this machine does not let root mount")
     (tmp_path / "pipeline.toml").write_text(PIPELINE)
-    refused(tmp_path, 1, str(mounted), "make room")
+    refused(tmp_path, 1, "no room on the disk for", "free some space")
 
 
 def test_a_disk_that_fills_up_refuses_and_loses_nothing(start: Start, mounted: Path) -> None:
