@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +130,11 @@ def straight(machine_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Str
         return Straight(folder, up.end())
     finally:
         up.kill()
+
+
+@pytest.fixture
+def seed() -> int:
+    """A new one each time; `TRACKSIDE_KILL_SEED` repeats a run's places."""
+    seed = int(os.environ.get("TRACKSIDE_KILL_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"TRACKSIDE_KILL_SEED={seed}")
+    return seed

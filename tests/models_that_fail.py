@@ -25,7 +25,7 @@ class RunningSum(ts.Model):
     def update(self, batch: ts.Batch) -> ts.Scores:
         """Score and learn; the poisonous value is learnt before it strikes, so that a state left dirty would show."""
         scores = np.empty(batch.rows)
-        for row, value in enumerate(batch["value"]):
+        for row, value in enumerate(batch[self.fields[0]]):
             scores[row] = self.sum
             self.sum += value
             if value == POISON:
