@@ -1,5 +1,6 @@
 //! The state of everything, as the page, `status` and `/metrics` show it.
 
+use crate::config::Block;
 use crate::derived::lock;
 use crate::engine::Engine;
 use crate::ledger::{self, Sums, Totals, names};
@@ -209,7 +210,7 @@ pub(crate) fn status(engine: &Engine) -> Status {
             .max()
             .unwrap_or(0),
         models: model_status(engine, &sums),
-        tables: parquet().map(|(sink, totals)| table(engine, &sink.block.topic, *totals)).collect(),
+        tables: parquet().map(|(sink, totals)| table(engine, &sink.block, *totals)).collect(),
         sums,
     }
 }
@@ -230,9 +231,13 @@ fn totals(sink: &crate::engine::SinkPart) -> SinkTotals {
     })
 }
 
-fn table(engine: &Engine, topic: &str, totals: SinkTotals) -> TableStatus {
-    let path = engine.pipeline.data().join("tables").join(topic).display().to_string();
-    TableStatus { topic: topic.into(), rows: totals.rows, files: totals.files, bytes: totals.bytes, path }
+/// Its folder is told in full: whoever reads it may stand elsewhere.
+fn table(engine: &Engine, block: &Block, totals: SinkTotals) -> TableStatus {
+    let given = block.settings.get("path").and_then(serde_json::Value::as_str);
+    let folder = given.map_or_else(|| engine.pipeline.data().join("tables"), |path| engine.pipeline.base.join(path));
+    let path = folder.join(&block.topic);
+    let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    TableStatus { topic: block.topic.clone(), rows: totals.rows, files: totals.files, bytes: totals.bytes, path }
 }
 
 fn stages(engine: &Engine) -> Vec<StageStatus> {
