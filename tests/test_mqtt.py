@@ -40,6 +40,7 @@ broker = "mqtt://127.0.0.1:{port}"
 topics = ["plant/#"]
 pattern = "plant/{{device}}/{{sensor}}"
 client_id = "trackside-test"
+version = "{version}"
 qos = 1
 
 [[clean]]
@@ -84,8 +85,9 @@ def publish(port: int, done: threading.Event) -> None:
     done.set()
 
 
-def test_every_message_is_in_the_table_once(start: Start, broker: Broker) -> None:
-    up = start(PIPELINE.format(port=broker.port))
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_every_message_is_in_the_table_once(start: Start, broker: Broker, version: str) -> None:
+    up = start(PIPELINE.format(port=broker.port, version=version))
     wait_for("the subscription", lambda: "Sending SUBACK to trackside-test" in broker.log.read_text())
     done = threading.Event()
     publisher = threading.Thread(target=publish, args=(broker.port, done))
@@ -112,7 +114,7 @@ def test_every_message_is_in_the_table_once(start: Start, broker: Broker) -> Non
 
 
 def test_what_is_no_event_is_a_dead_letter_with_its_bytes(start: Start, broker: Broker) -> None:
-    up = start(PIPELINE.format(port=broker.port))
+    up = start(PIPELINE.format(port=broker.port, version="5"))
     wait_for("the subscription", lambda: "Sending SUBACK to trackside-test" in broker.log.read_text())
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", broker.port)
