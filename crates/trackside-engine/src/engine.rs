@@ -8,11 +8,12 @@ use crate::ledger::Board;
 use crate::metrics::Meter;
 use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::ModelState;
+use crate::run::source::Ending;
 use crate::start;
 use crate::status::{self, Status, Summary};
 use crate::stop::Stop;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub(crate) struct SourcePart {
     pub(crate) block: Block,
     pub(crate) meter: Arc<Meter>,
     pub(crate) finite: bool,
-    pub(crate) ended: Arc<AtomicBool>,
+    pub(crate) ending: Arc<Ending>,
 }
 
 /// One partition of cleaning.
@@ -155,7 +156,7 @@ impl Engine {
     /// Whether every source has an end and has come to it.
     pub fn sources_ended(&self) -> bool {
         !self.sources.is_empty()
-            && self.sources.iter().all(|source| source.finite && source.ended.load(Ordering::Acquire))
+            && self.sources.iter().all(|source| source.finite && source.ending.ended.load(Ordering::Acquire))
     }
 
     /// Asks the sources to end, without waiting.
@@ -186,7 +187,9 @@ impl Engine {
 
     /// All finite input is delivered: that too is data (law 7). A stop signal never is.
     fn mark_end(&self) {
-        if self.sources_ended()
+        let complete = |source: &SourcePart| source.finite && source.ending.complete.load(Ordering::Acquire);
+        if !self.sources.is_empty()
+            && self.sources.iter().all(complete)
             && !self.received.ends_marked()
             && let Err(error) = self.received.mark(FrameKind::End)
         {

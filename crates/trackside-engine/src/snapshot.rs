@@ -48,7 +48,7 @@ impl Snapshots {
 
     /// Writes one; it becomes the newest, the oldest goes.
     pub(crate) fn save(&self, snapshot: &Snapshot) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        self.make_folder()?;
         let head = Head {
             version: VERSION,
             epoch: snapshot.position.epoch,
@@ -69,6 +69,16 @@ impl Snapshots {
             fs::remove_file(old)?;
         }
         Ok(())
+    }
+
+    /// A folder's own entry must survive as well: retention relies on what lies in it.
+    fn make_folder(&self) -> io::Result<()> {
+        if self.folder.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        // <data>/snapshots/<stage>/<partition>: the three folders above it may be new as well.
+        self.folder.ancestors().skip(1).take(3).try_for_each(|above| File::open(above)?.sync_all())
     }
 
     /// The newest usable one at or before `limit`.

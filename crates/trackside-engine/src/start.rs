@@ -20,7 +20,7 @@ use crate::snapshot::Snapshots;
 use crate::worker::process::ProcessRuntime;
 use arrow::datatypes::SchemaRef;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -130,10 +130,12 @@ impl Builder<'_> {
             let snapshots = Snapshots::new(&self.data, "clean", partition, &settings);
             let keep_from = Arc::new(snapshots.oldest().map_or(0, |old| old.position.offset).into());
             let (blocks, layout) = (self.pipeline.cleaners.clone(), self.pipeline.layout.clone());
+            let mut reader = self.log.reader(RECEIVED, partition)?;
+            reader.only(SectionKind::Rows);
             let stage = CleanStage {
                 // The blocks were built once when the file was checked; they build again.
                 build: Box::new(move || Chain::new(&layout, catalog::chain(&blocks, &layout).unwrap_or_default())),
-                reader: self.log.reader(RECEIVED, partition)?,
+                reader,
                 writer: writer.clone(),
                 snapshots,
                 snapshot_every: self.pipeline.pipeline.snapshot_every.0,
@@ -293,7 +295,8 @@ impl Builder<'_> {
         let sink = catalog::sink(block, &context).map_err(failed)?;
         let instance =
             SinkInstance { origin: origin.to_owned(), partition, totals: Arc::default(), keep_from: Arc::default() };
-        let reader = self.log.reader(origin, partition)?;
+        let mut reader = self.log.reader(origin, partition)?;
+        reader.only(section);
         let stage = DeliverStage {
             sink,
             news: reader.published(),
@@ -312,10 +315,10 @@ impl Builder<'_> {
         let (mut parts, mut mounts) = (Vec::new(), Vec::new());
         for block in &self.pipeline.sources {
             let meter = Meter::shared();
-            let ended = Arc::new(AtomicBool::new(false));
+            let ending: Arc<source::Ending> = Arc::default();
             let door = SourceDoor { name: block.name.clone(), received: received.clone(), meter: meter.clone() };
             let mut part =
-                SourcePart { block: block.clone(), meter: meter.clone(), finite: false, ended: ended.clone() };
+                SourcePart { block: block.clone(), meter: meter.clone(), finite: false, ending: ending.clone() };
             if catalog::is_mounted(block) {
                 meter.state(crate::metrics::StageState::Running, None);
                 let mount = catalog::mount(block, &self.pipeline.layout, &self.pipeline.base, Arc::new(door));
@@ -325,7 +328,7 @@ impl Builder<'_> {
                 part.finite = source.finite();
                 self.threads
                     .sources
-                    .push(spawn(block.name.clone(), move || source::run(source, door, &meter, &ended))?);
+                    .push(spawn(block.name.clone(), move || source::run(source, door, &meter, &ending))?);
             }
             parts.push(part);
         }

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use trackside_core::builder::EventBuilder;
 use trackside_core::dead_letter::DeadLetter;
 use trackside_core::source::{Delivery, Door, Outcome, Refused};
@@ -29,6 +29,8 @@ const HELD_PATIENCE: Duration = Duration::from_secs(5);
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 /// Decoders kept for the next request.
 const MAX_IDLE_DECODERS: usize = 16;
+/// A delivery is one frame in `received`, and cleaning may double it: this stays well below the log's frame limit.
+const MAX_COLUMNS: usize = 12 << 20;
 /// Memory for bodies on their way, in KiB: requests beyond it wait, and are then refused.
 pub(super) const MAX_HELD_KIB: u32 = 256 * 1024;
 
@@ -37,7 +39,7 @@ pub(super) struct Intake {
     door: Arc<dyn Door>,
     mapping: Arc<Mapping>,
     config: Config,
-    held: Semaphore,
+    held: Arc<Semaphore>,
     decoders: Mutex<Vec<Decoders>>,
 }
 
@@ -168,7 +170,13 @@ fn event_id(headers: &HeaderMap) -> Result<Option<String>, Turned> {
 
 impl Intake {
     pub(super) fn new(door: Arc<dyn Door>, mapping: Arc<Mapping>, config: Config) -> Self {
-        Self { door, mapping, config, held: Semaphore::new(MAX_HELD_KIB as usize), decoders: Mutex::default() }
+        Self {
+            door,
+            mapping,
+            config,
+            held: Arc::new(Semaphore::new(MAX_HELD_KIB as usize)),
+            decoders: Mutex::default(),
+        }
     }
 
     async fn answer(self: Arc<Self>, kind: Result<Kind, Turned>, request: Request) -> Response {
@@ -187,11 +195,13 @@ impl Intake {
         let (kind, encoding) = (kind?, encoding(request.headers())?);
         let id = event_id(request.headers())?;
         let this = self.clone();
-        let _held = this.hold(request.headers(), encoding).await?;
+        let held = this.hold(request.headers(), encoding).await?;
         let body = self.read(request).await?;
         let lines = matches!(kind, Kind::LineProtocol(_));
         // Decoding keeps the core busy and the door may wait for room, so both leave the runtime's own threads.
+        // The permit goes with the work: a client that hangs up does not make room for the next one.
         let work = tokio::task::spawn_blocking(move || {
+            let _held = held;
             let body = unpack(encoding, &body, self.config.max_body).map_err(turned_body)?;
             let (delivery, taken) = self.decode(kind, &body, id.as_deref())?;
             Ok::<_, Turned>((self.deliver(delivery), taken))
@@ -217,7 +227,7 @@ impl Intake {
     }
 
     /// Reserves memory for the body before it is read.
-    async fn hold(&self, headers: &HeaderMap, encoding: Encoding) -> Result<tokio::sync::SemaphorePermit<'_>, Turned> {
+    async fn hold(&self, headers: &HeaderMap, encoding: Encoding) -> Result<OwnedSemaphorePermit, Turned> {
         let max = self.config.max_body;
         let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > max) {
@@ -226,7 +236,7 @@ impl Intake {
         let packed = length.unwrap_or(max);
         let bytes = if encoding == Encoding::Identity { packed } else { packed + max };
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(MAX_HELD_KIB).clamp(1, MAX_HELD_KIB);
-        match tokio::time::timeout(HELD_PATIENCE, self.held.acquire_many(kib)).await {
+        match tokio::time::timeout(HELD_PATIENCE, self.held.clone().acquire_many_owned(kib)).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Turned::busy(
                 format!("{} MiB of bodies are on their way", MAX_HELD_KIB / 1024),
@@ -276,6 +286,10 @@ impl Intake {
         }
         let rows = (!out.is_empty()).then(|| out.finish());
         self.keep(decoders);
+        if rows.as_ref().is_some_and(|rows| rows.get_array_memory_size() > MAX_COLUMNS) {
+            let error = format!("the body's events take more than {} MiB as columns", MAX_COLUMNS >> 20);
+            return Err(Turned::new(StatusCode::PAYLOAD_TOO_LARGE, error, "split the body; nothing was stored"));
+        }
         let taken = Taken::new(rows.as_ref().map_or(0, |rows| rows.num_rows()), &dead);
         if taken.accepted + taken.dead > max {
             return Err(too_many());

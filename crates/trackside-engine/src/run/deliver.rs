@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use trackside_core::error::{Action, Failure};
 use trackside_core::log::{Budget, End, Frame, LogReader, SectionKind};
+use trackside_core::position::Position;
 use trackside_core::sink::{Sink, SinkRows, SinkTotals};
 
 const BUDGET: Budget = Budget { bytes: 8 << 20, frames: 512 };
@@ -64,6 +65,9 @@ impl DeliverStage {
 
     fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
         let resumed = self.sink.resume()?;
+        if let Some(position) = resumed {
+            self.check_stand(position)?;
+        }
         let mut offset = match resumed {
             Some(position) => position.offset,
             None if self.sink.only_new() => self.news,
@@ -106,7 +110,21 @@ impl DeliverStage {
         }
     }
 
-    fn committed(&self, position: Option<trackside_core::position::Position>) {
+    /// A sink that stands beyond what its reign wrote belongs to another log: waiting there would swallow new rows.
+    fn check_stand(&mut self, position: Position) -> Result<(), Failure> {
+        let epochs = self.reader.epochs().map_err(from_log)?;
+        let end = epochs.iter().find(|start| start.epoch > position.epoch).map_or(self.reader.published(), |s| s.first);
+        let known = epochs.last().is_some_and(|last| last.epoch >= position.epoch);
+        if known && position.offset <= end {
+            return Ok(());
+        }
+        Err(Failure::stop(format!(
+            "the sink has come to offset {} and the log ends at {end}: it belongs to another data directory; give back its log, or move the table away to begin a new one",
+            position.offset
+        )))
+    }
+
+    fn committed(&self, position: Option<Position>) {
         if let Some(position) = position {
             self.keep_from.store(position.offset, Relaxed);
         }

@@ -33,6 +33,8 @@ const IDLE_SYNC: Duration = Duration::from_millis(20);
 const PAUSE_STEP: Duration = Duration::from_millis(5);
 /// Bytes that a frame takes beside its columns: header, schema, dictionaries, counts.
 const FRAME_OVERHEAD: u64 = 16 * 1024;
+/// Bytes that a source's position in one stream takes in a frame, at most.
+const STREAM_BYTES: u64 = 512;
 
 /// `received`: all partitions with their writers.
 pub(crate) struct Received {
@@ -165,6 +167,11 @@ impl Received {
         let now = now();
         self.last_delivery.store(now, Relaxed);
         let ack = delivery.ack.take();
+        let size = (delivery.rows.as_ref().map_or(0, RecordBatch::num_rows) + delivery.dead.len()).max(1) as u64;
+        if delivery.span.is_none() && self.lag() > self.max_lag {
+            // Sources that can pause wait by themselves; the others' clients are asked to.
+            return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag)));
+        }
         let shares = self.split(source, &mut delivery, now);
         let rows = shares.iter().map(|(_, draft)| draft.rows()).sum::<usize>();
         let mut writers: Vec<(usize, MutexGuard<'_, Writer>, FrameDraft, Counts)> = Vec::with_capacity(shares.len());
@@ -180,15 +187,15 @@ impl Received {
                 continue; // This partition holds it already: it was fsynced before a crash that others did not survive.
             }
             let bytes: u64 = draft.sections.iter().map(|(_, rows)| rows.get_array_memory_size() as u64).sum();
-            writer.log.reserve(bytes + FRAME_OVERHEAD).map_err(|error| {
-                self.refused.fetch_add((rows + delivery.dead.len()).max(1) as u64, Relaxed);
-                Refused::Full { reason: error.to_string(), retry_after: RETRY_AFTER }
-            })?;
+            let positions = writer.sources.values().map(|streams| streams.len() as u64 * STREAM_BYTES).sum::<u64>();
+            let room = writer.log.reserve(bytes + positions + FRAME_OVERHEAD);
+            room.map_err(|error| self.full(size, error.to_string()))?;
             let counts = writer.counts.clone();
             writers.push((number, writer, draft, counts));
         }
         // From here on something may be stored: a failure means "unknown", never "no".
         let waiting = Countdown::new(writers.len(), ack);
+        let mut failed = None;
         for (number, mut writer, mut draft, mut counts) in writers {
             let partition = &self.partitions[number];
             let taken = draft.rows() as u64;
@@ -213,10 +220,25 @@ impl Received {
                     (writer.counts, writer.sources) = (draft.meta.counts, draft.meta.sources);
                     partition.commits.wait_for(appended.end, waiting.clone());
                 }
-                Err(error) => waiting.fail(&format!("received could not be written: {error}")),
+                Err(error) => {
+                    waiting.fail(&format!("received could not be written: {error}"));
+                    failed = Some(error);
+                }
             }
         }
-        Ok(rows)
+        match failed {
+            // Nobody waits for a replayable source's ack: it must hear of it here and deliver the span again. The
+            // partitions that hold it already leave it out.
+            Some(error) if delivery.span.is_some() => {
+                Err(Refused::Full { reason: error.to_string(), retry_after: RETRY_AFTER })
+            }
+            _ => Ok(rows),
+        }
+    }
+
+    fn full(&self, size: u64, reason: String) -> Refused {
+        self.refused.fetch_add(size, Relaxed);
+        Refused::Full { reason, retry_after: RETRY_AFTER }
     }
 
     /// Which partition gets what: (partition, frame). Dead letters go to partition 0.

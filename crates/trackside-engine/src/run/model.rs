@@ -124,6 +124,7 @@ impl ModelStage {
                     return Ok(());
                 }
             }
+            self.skip(&mut session)?;
             let frames = self.reader.read(session.position.offset, BUDGET, End::Published).map_err(from_log)?;
             if frames.is_empty() && self.reader.published() > session.position.offset {
                 self.stop.wait(DAMAGE_PAUSE);
@@ -417,29 +418,43 @@ impl ModelStage {
         offsets.iter().enumerate().map(letter).collect()
     }
 
-    /// Past the named backlog the oldest rows are counted as skipped: a broken model never stops ingest (law 8).
+    /// The backlog of a model that does not run: its output tells where it stands.
     fn skip_backlog(&mut self) -> Result<(), Failure> {
         let newest = lock(&self.writer).newest();
         let oldest = self.reader.oldest().map_err(from_log)?;
-        let mut offset = newest.as_ref().and_then(|head| head.meta.input).map_or(oldest, |input| input.to);
-        let counts = newest.map(|head| head.meta.counts).unwrap_or_default();
+        let offset = newest.as_ref().and_then(|head| head.meta.input).map_or(oldest, |input| input.to);
         let mut session = Session {
             card: ModelCard::default(),
             position: Position { epoch: 0, offset },
-            counts,
+            counts: newest.map(|head| head.meta.counts).unwrap_or_default(),
             saved: Instant::now(),
             pending: None,
             dead_in_a_row: 0,
         };
-        while self.reader.published().saturating_sub(offset) > self.model.max_backlog {
+        self.skip(&mut session)
+    }
+
+    /// Past the named backlog the oldest rows are counted as skipped: a model that is broken or too slow never stops
+    /// ingest (law 8). What was skipped is no longer held for it either; a replay passes over it.
+    fn skip(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let before = session.position.offset;
+        while self.reader.published().saturating_sub(session.position.offset) > self.model.max_backlog {
+            let offset = session.position.offset;
             let room = usize::try_from(self.reader.published() - offset - self.model.max_backlog).unwrap_or(usize::MAX);
             let frames = self.reader.read(offset, BUDGET, End::Published).map_err(from_log)?;
             let Some(batch) = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX) else { break };
             let mut counts = session.counts.clone();
             add(&mut counts, names::CONSUMED, batch.rows() as u64);
             add(&mut counts, names::SKIPPED, batch.rows() as u64);
-            offset = batch.range.to;
-            self.append(&mut session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
+            self.append(session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
+        }
+        if session.position.offset > before {
+            tracing::warn!(
+                model = self.model.name,
+                backlog = self.model.max_backlog,
+                "a model fell behind its backlog; rows were skipped"
+            );
+            self.keep_from.fetch_max(session.position.offset, Relaxed);
         }
         Ok(())
     }

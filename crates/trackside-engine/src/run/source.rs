@@ -4,12 +4,22 @@ use crate::metrics::{Meter, StageState};
 use crate::policy::Backoff;
 use crate::run::ingest::SourceDoor;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use trackside_core::error::Action;
 use trackside_core::source::{Door, Source};
 
+/// How a source's run came to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// It runs no more.
+    pub(crate) ended: AtomicBool,
+    /// It came to the end of its stream, not to a stop or a failure: only that is the end of the input.
+    pub(crate) complete: AtomicBool,
+}
+
 /// Runs until the stream ends, the pipeline stops, or a human is needed.
-pub(crate) fn run(mut source: Box<dyn Source>, door: SourceDoor, meter: &Meter, ended: &AtomicBool) {
+pub(crate) fn run(mut source: Box<dyn Source>, door: SourceDoor, meter: &Meter, ending: &Ending) {
     let door = Arc::new(door);
     let mut backoff = Backoff::default();
     loop {
@@ -17,6 +27,7 @@ pub(crate) fn run(mut source: Box<dyn Source>, door: SourceDoor, meter: &Meter, 
         let rows = meter.rows.load(Ordering::Relaxed);
         match source.run(door.clone()) {
             Ok(()) => {
+                ending.complete.store(!door.stopping(), Ordering::Release);
                 meter.state(StageState::Finished, None);
                 break;
             }
@@ -40,5 +51,5 @@ pub(crate) fn run(mut source: Box<dyn Source>, door: SourceDoor, meter: &Meter, 
             }
         }
     }
-    ended.store(true, Ordering::Release);
+    ending.ended.store(true, Ordering::Release);
 }

@@ -57,3 +57,17 @@ fn a_new_field_and_a_new_cleaner_go_on_with_what_is_there() {
     assert_eq!((second.taken, second.table_rows), (4120, second.clean));
     assert!(second.clean > first.clean);
 }
+
+#[test]
+fn a_table_of_another_log_is_not_waited_upon_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("events.jsonl"), events(2000)).unwrap();
+    let text = text(1, &BLOCKS.replace("topic = \"clean\"", "topic = \"clean\"\npath = \"tables\""));
+    let whole = finish(&start(folder.path(), &text));
+    fs::remove_dir_all(folder.path().join("data")).unwrap();
+    fs::write(folder.path().join("events.jsonl"), events(100)).unwrap();
+    let engine = start(folder.path(), &text);
+    let stopped = || engine.status().stages.iter().find(|s| s.name == "parquet").and_then(|s| s.detail.clone());
+    wait("the sink to say so", || stopped().is_some_and(|detail| detail.contains("belongs to another data directory")));
+    assert!(engine.drain(PATIENCE).clean < whole.clean);
+}

@@ -197,3 +197,42 @@ fn tables_follow_while_everything_is_busy() {
     assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
     assert_eq!(committed(), summary.scored);
 }
+
+/// A model that cannot be loaded.
+struct Broken;
+
+impl ModelRuntime for Broken {
+    fn start(&mut self, _: Option<&[u8]>) -> Result<ModelCard, ModelFault> {
+        Err(ModelFault::CannotLoad { error: "no module named `nothing`".into(), traceback: String::new() })
+    }
+
+    fn update(&mut self, _: &ModelRequest) -> Result<ModelReply, ModelFault> {
+        unreachable!("it was never started")
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {
+        unreachable!("it was never started")
+    }
+
+    fn stop(&mut self) {}
+}
+
+#[test]
+fn a_broken_model_is_passed_over_beyond_its_backlog() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0.0);
+    let blocks = BLOCKS.replace("max_batch = 500", "max_backlog = 100");
+    let factory: trackside_engine::RuntimeFactory = Arc::new(|_, _, _, _| Box::new(Broken) as Box<dyn ModelRuntime>);
+    let options = Options { python: None, in_process: Some(factory) };
+    let engine = try_start(folder.path(), &text(1, &blocks), options).unwrap();
+    let clean = engine_rows(folder.path());
+    wait("rows to be skipped", || engine.status().models[0].skipped == clean - 100);
+    let status = engine.status();
+    assert_eq!((status.models[0].state, status.sums.models["sum"].in_flight), ("failed", 100));
+    assert!(status.sums.balanced() && status.models[0].last_error.as_ref().unwrap().contains("no module"));
+    engine.drain(std::time::Duration::from_secs(1));
+}
+
+fn engine_rows(folder: &Path) -> u64 {
+    fs::read_to_string(folder.join("events.jsonl")).unwrap().lines().count() as u64
+}
