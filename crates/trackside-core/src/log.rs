@@ -261,6 +261,8 @@ pub trait LogSync: Send + Sync {
 
 /// A reader of one partition.
 pub trait LogReader: Send {
+    /// Leaves out sections of other kinds from now on: nobody asks for them, so they need not be decoded.
+    fn only(&mut self, kind: SectionKind);
     /// Whole frames that hold or follow offset `from`, up to `end`, in order.
     fn read(&mut self, from: u64, budget: Budget, end: End) -> Result<Vec<Frame>, LogError>;
     /// Waits until `end` lies beyond `offset`, woken by the writer; false at the timeout.

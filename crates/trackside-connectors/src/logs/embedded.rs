@@ -66,7 +66,7 @@ impl Log for Embedded {
 
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
         let reader = self.store.reader(topic, partition).map_err(in_words)?;
-        Ok(Box::new(Reader { reader, path: None }))
+        Ok(Box::new(Reader { reader, path: None, only: None }))
     }
 
     fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError> {
@@ -170,9 +170,14 @@ struct Reader {
     reader: trackside_log::Reader,
     /// The newest segment's path in both forms: frames of one segment share it.
     path: Option<(Arc<Path>, Arc<PathBuf>)>,
+    only: Option<SectionKind>,
 }
 
 impl LogReader for Reader {
+    fn only(&mut self, kind: SectionKind) {
+        self.only = Some(kind);
+    }
+
     fn read(&mut self, from: u64, budget: Budget, end: End) -> Result<Vec<Frame>, LogError> {
         let frames = match end {
             End::Published => self.reader.read(from, budget.bytes, budget.frames),
@@ -217,7 +222,8 @@ impl Reader {
         let mut sections = Vec::with_capacity(frame.sections.len());
         for section in &frame.sections {
             // A kind that a later version wrote is passed over.
-            if let Some(kind) = SectionKind::from_number(section.kind) {
+            let kind = SectionKind::from_number(section.kind);
+            if let Some(kind) = kind.filter(|kind| self.only.is_none_or(|only| only == *kind)) {
                 sections.push((kind, ipc::decode(bytes.slice(section.range.clone()))?));
             }
         }
@@ -317,6 +323,9 @@ mod tests {
 
         let mut reader = log.reader("clean", 3).unwrap();
         let frames = reader.read(0, ALL, End::Published).unwrap();
+        reader.only(SectionKind::DeadLetters);
+        let letters = &reader.read(0, ALL, End::Published).unwrap()[0];
+        assert_eq!((letters.end, &letters.sections[..]), (4, &draft.sections[1..]));
         assert_eq!((frames[0].first, frames[0].end, frames[0].ingest_time), (0, 4, 99));
         assert_eq!((&frames[0].meta, &frames[0].sections), (&draft.meta, &draft.sections));
         assert_eq!((frames[1].meta.kind, frames[1].end, frames[1].num_rows()), (FrameKind::Tick, 5, 0));
@@ -331,7 +340,7 @@ mod tests {
         let log = Embedded { store: store.clone() };
         log.writer("clean", 0, &mut |_| true).unwrap().append(&draft()).unwrap();
         let raw = store.reader("clean", 0).unwrap().read(0, u64::MAX, 1).unwrap().remove(0);
-        let mut reader = Reader { reader: store.reader("clean", 0).unwrap(), path: None };
+        let mut reader = Reader { reader: store.reader("clean", 0).unwrap(), path: None, only: None };
         let frame = reader.frame(&raw).unwrap();
         for (_, batch) in &frame.sections {
             assert_inside(batch, raw.shared().as_ptr_range());

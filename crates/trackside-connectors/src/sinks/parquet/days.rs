@@ -99,14 +99,10 @@ impl Shape {
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(concat!("trackside ", env!("CARGO_PKG_VERSION")).to_owned());
         for field in schema.fields() {
-            // Times and offsets rise in small steps: the differences take a fraction of the room, and no dictionary.
-            let rises = match field.data_type() {
-                DataType::Timestamp(..) => true,
-                DataType::Int64 => field.name().ends_with("offset"),
-                _ => false,
-            };
-            if rises {
-                let column = ColumnPath::from(field.name().as_str());
+            let column = ColumnPath::from(field.name().as_str());
+            // Times, offsets and counters rise in small steps and codes are mostly 0: their differences take a few bits,
+            // and no dictionary is searched for each value. Floats keep theirs: sensors round, so values come again.
+            if field.data_type().is_integer() || field.data_type().is_temporal() {
                 properties = properties
                     .set_column_dictionary_enabled(column.clone(), false)
                     .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
