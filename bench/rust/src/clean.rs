@@ -119,6 +119,9 @@ mod tests {
         crate::workload::generate(60_000, &path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(Setup::new().unwrap().run(&Pieces(&bytes).collect::<Vec<_>>()).unwrap(), crate::count::count(&bytes));
+        assert_eq!(
+            Setup::new().unwrap().run(&Pieces(&bytes).collect::<Vec<_>>()).unwrap(),
+            crate::count::count(&bytes)
+        );
     }
 }
