@@ -31,7 +31,7 @@ unknown = "ignore"
 name = "stamp"
 use = "{models}:Stamp"
 field = "value"
-stamps = "{stamps}"
+options = {{ stamps = "{stamps}" }}
 """
 GOAL_US = 150
 

@@ -117,7 +117,7 @@ def wait_for_worker(port: int, token: str) -> None:
     while time.monotonic() - began < PATIENCE_S:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         headers = {"Authorization": f"Bearer {token}"}
-        connection.request("POST", "/ingest", body(0, -1), headers)
+        connection.request("POST", "/ingest", body(-1, -1), headers)
         connection.getresponse().read()
         connection.request("GET", "/api/status", headers=headers)
         status = json.loads(connection.getresponse().read())

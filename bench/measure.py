@@ -77,7 +77,7 @@ def run(command: Sequence[str | Path], pin: bool = True) -> Run:  # noqa: FBT001
     drain.join()
     if process.returncode != 0:
         words = " ".join(str(word) for word in command)
-        raise SystemExit(f"`{words}` failed ({process.returncode}):\n{errors[0].decode(errors='replace')[-3000:]}")
+        raise SystemExit(f"`{words}` failed ({process.returncode}):\n{errors[0].decode(errors='replace')[:3000]}")
     answer = json.loads(output.decode().strip().splitlines()[-1])
     return Run(answer, usage.ru_utime + usage.ru_stime, wall, peak.stop())
 

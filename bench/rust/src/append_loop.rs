@@ -1,69 +1,127 @@
-//! Hand-over to Python: batches of 100 rows are given to the running engine, and a real model in a real worker process
-//! notes when it holds them as a NumPy array.
+//! Hand-over to Python: 100 rows appended to `clean`, and the moment at which a real model in a real worker process holds
+//! them as a NumPy array.
 //!
-//! Each row carries CLOCK_MONOTONIC as read just before its batch is appended to `received`; every append waits for its
-//! fsync meanwhile, as an HTTP post would. So the figure holds two appends, the chain, both wake-ups and the worker's
-//! side: what an event on its way to a model meets.
+//! Log, reader, wake-up and worker are the engine's own; three threads stand for its stages: one appends at a pace, one
+//! makes each append durable (so the disk is at work all the time), one waits for what is published and tells the
+//! worker, as `run/model.rs` does. CLOCK_MONOTONIC is read between making the batch and appending it.
 
 use crate::measure::monotonic_ns;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use trackside_connectors::logs::embedded::Embedded;
 use trackside_core::builder::EventBuilder;
-use trackside_core::source::{Delivery, Outcome};
-use trackside_engine::{Engine, Options, Pipeline};
+use trackside_core::log::{Budget, End, FrameDraft, FrameMeta, Log, LogReader, LogSync, SectionKind};
+use trackside_core::model::{FrameSlice, ModelRequest, ModelRuntime};
+use trackside_core::position::CLEAN;
+use trackside_engine::Pipeline;
+use trackside_engine::worker::process::ProcessRuntime;
 
 /// Rows of a batch.
 const ROWS: usize = 100;
 /// Batches, and the time from one to the next.
 const BATCHES: usize = 2000;
 const EVERY: Duration = Duration::from_millis(5);
-/// Longest wait for a condition.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for rows that were appended.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
 
-/// Runs the loop; the model writes its stamps to `stamps` in the folder.
+/// Runs the loop with the model of `handoff.toml`, which writes its stamps where its options say.
 pub(crate) fn run(folder: &Path, python: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(folder.join("handoff.toml"))?;
     let pipeline = Pipeline::parse(&folder.join("handoff.toml"), &text).map_err(|error| anyhow!("{error}"))?;
-    let options = Options { python: Some(python.to_path_buf()), ..Options::default() };
-    let engine = Engine::start(pipeline, options).map_err(|error| anyhow!("{error}"))?;
-    let started = Instant::now();
-    while engine.status().models.iter().any(|model| model.state == "starting") {
-        if started.elapsed() > PATIENCE {
-            bail!("the worker did not start: {:?}", engine.status().models);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let (mut builder, door) = (EventBuilder::new(engine.pipeline().layout.clone()), engine.door("append-loop"));
-    let mut fsyncs = Vec::with_capacity(BATCHES);
+    let model = pipeline.models.first().context("the pipeline has no model")?.clone();
+    let tags = pipeline.layout.tags().to_vec();
+    let mut worker = ProcessRuntime::new(python.to_path_buf(), model, pipeline.base.clone(), 0, tags);
+    worker.start(None).map_err(|fault| anyhow!("{fault:?}"))?;
+
+    let log = Embedded::open(&folder.join("handoff"), Default::default())?;
+    let mut writer = log.writer(CLEAN, 0, &mut |_| true)?;
+    let reader = log.reader(CLEAN, 0)?;
+    let (sync, (appended, to_sync)) = (writer.syncer(), channel());
+    let syncing = std::thread::spawn(move || make_durable(&*sync, &to_sync));
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = stop.clone();
+    let telling = std::thread::spawn(move || tell(reader, worker, &done));
+
+    let batch = rows(&pipeline);
     let mut due = Instant::now();
-    for batch in 0..BATCHES {
+    for _ in 0..BATCHES {
         due += EVERY;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let (tell, told) = mpsc::channel();
         let sent = monotonic_ns();
-        for row in 0..ROWS {
-            builder.time(sent + row as i64);
-            builder.tag(0, DEVICES[row % DEVICES.len()]);
-            builder.float(0, batch as f64);
-            builder.integer(1, sent);
-            builder.finish_row(0);
-        }
-        let rows = Some(builder.finish());
-        let ack = Box::new(move |outcome| _ = tell.send(outcome));
-        door.deliver(Delivery { rows, dead: Vec::new(), span: None, ack: Some(ack) }).map_err(|e| anyhow!("{e}"))?;
-        match told.recv_timeout(PATIENCE)? {
-            Outcome::Durable => fsyncs.push(monotonic_ns() - sent),
-            Outcome::Unknown(why) => bail!("{why}"),
-        }
+        let draft = FrameDraft {
+            meta: FrameMeta::default(),
+            ingest_time: sent,
+            sections: vec![(SectionKind::Rows, stamped(&batch, sent)?)],
+        };
+        writer.append(&draft)?;
+        appended.send(sent)?;
     }
-    let summary = engine.drain(PATIENCE);
-    if !summary.balanced || summary.scored != (BATCHES * ROWS) as u64 {
-        bail!("the sums do not hold: {}", serde_json::to_string(&summary)?);
+    drop(appended);
+    stop.store(true, Ordering::Release);
+    let told = telling.join().map_err(|_| anyhow!("the thread that tells the worker panicked"))??;
+    let durable = syncing.join().map_err(|_| anyhow!("the thread that syncs panicked"))??;
+    if told != BATCHES * ROWS {
+        bail!("the worker was told of {told} rows");
     }
-    Ok(json!({"batches": BATCHES, "rows": ROWS, "acknowledged_ns": fsyncs}))
+    Ok(json!({"batches": BATCHES, "rows": ROWS, "acknowledged_ns": durable}))
 }
 
-const DEVICES: [&str; 10] = ["d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8", "d9"];
+/// As a busy second of ten machines looks.
+fn rows(pipeline: &Pipeline) -> RecordBatch {
+    let mut builder = EventBuilder::new(pipeline.layout.clone());
+    for row in 0..ROWS {
+        builder.time(1_700_000_000_000_000_000 + row as i64);
+        builder.tag(0, &format!("machine-{}", row % 10));
+        builder.float(0, row as f64 * 0.25);
+        builder.finish_row(0);
+    }
+    builder.finish()
+}
+
+/// The rows with the moment of their append in the column `sent`, the last one.
+fn stamped(rows: &RecordBatch, sent: i64) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+    *columns.last_mut().context("no columns")? = Arc::new(Int64Array::from_value(sent, ROWS));
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// One fsync an append, as soon as the one before is done; how long after its append each was durable.
+fn make_durable(sync: &dyn LogSync, appended: &Receiver<i64>) -> Result<Vec<i64>> {
+    let mut took = Vec::with_capacity(BATCHES);
+    while let Ok(sent) = appended.recv() {
+        sync.sync()?;
+        took.push(monotonic_ns() - sent);
+    }
+    Ok(took)
+}
+
+/// Tells the worker what is published until all is told; the rows that it was asked about.
+fn tell(mut reader: Box<dyn LogReader>, mut worker: ProcessRuntime, done: &AtomicBool) -> Result<usize> {
+    let (mut offset, mut told, mut since) = (0, 0, Instant::now());
+    while told < BATCHES * ROWS {
+        if !reader.wait(offset, End::Published, Duration::from_millis(100)) {
+            if done.load(Ordering::Acquire) && since.elapsed() > PATIENCE {
+                bail!("{told} rows were told and no more came");
+            }
+            continue;
+        }
+        since = Instant::now();
+        let frames = reader.read(offset, BUDGET, End::Published)?;
+        let slice = |frame: &trackside_core::log::Frame| {
+            Some(FrameSlice { location: frame.location.clone()?, base: frame.first, from: 0, to: frame.num_rows() })
+        };
+        let request =
+            ModelRequest { frames: frames.iter().filter_map(slice).collect(), skip: Vec::new(), replay: false };
+        told += worker.update(&request).map_err(|fault| anyhow!("{fault:?}"))?.rows;
+        offset = frames.last().map_or(offset, |frame| frame.end);
+    }
+    worker.stop();
+    Ok(told)
+}

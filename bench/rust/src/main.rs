@@ -8,13 +8,15 @@
 //! trackside-bench clean FILE ROUNDS          ourselves and the ceiling in memory, alternating
 //! trackside-bench ceiling FILE ROUNDS        the ceiling alone (for a profiler)
 //! trackside-bench up FILE FOLDER             the real engine: file, log, tables
-//! trackside-bench append-loop FOLDER PYTHON  the real engine and a worker: rows stamped just before the append
+//! trackside-bench append-loop FOLDER PYTHON  log and worker: rows stamped just before the append
+//! trackside-bench door-loop FOLDER PYTHON    the whole engine and a worker: the same from its door on
 //! ```
 
 mod append_loop;
 mod ceiling;
 mod clean;
 mod count;
+mod door_loop;
 mod job;
 mod lines;
 mod measure;
@@ -36,7 +38,10 @@ fn main() -> Result<()> {
         ["ceiling", file, rounds] => ceiling::alone(&read(file)?, number(rounds)?)?,
         ["up", file, folder] => up::run(Path::new(file), Path::new(folder))?,
         ["append-loop", folder, python] => append_loop::run(Path::new(folder), Path::new(python))?,
-        _ => bail!("give one of: generate, count, clean, ours, ceiling, up, append-loop; see bench/README.md"),
+        ["door-loop", folder, python] => door_loop::run(Path::new(folder), Path::new(python))?,
+        _ => {
+            bail!("give one of: generate, count, clean, ours, ceiling, up, append-loop, door-loop; see bench/README.md")
+        }
     };
     writeln!(std::io::stdout(), "{answer}")?;
     Ok(())

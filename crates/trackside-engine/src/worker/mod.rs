@@ -1,5 +1,5 @@
 //! Where a model's code runs: in a worker process ([`process`]), fed over a socket ([`wire`]) with places in the log
 //! that it maps by itself.
 
-pub(crate) mod process;
+pub mod process;
 pub mod wire;

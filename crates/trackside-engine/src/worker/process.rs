@@ -30,7 +30,7 @@ const TAIL_LINES: usize = 30;
 const LINE_BYTES: u64 = 4096;
 
 /// One model, one partition, one process.
-pub(crate) struct ProcessRuntime {
+pub struct ProcessRuntime {
     python: PathBuf,
     model: ModelSection,
     base: PathBuf,
@@ -47,7 +47,8 @@ struct Worker {
 }
 
 impl ProcessRuntime {
-    pub(crate) fn new(python: PathBuf, model: ModelSection, base: PathBuf, partition: u32, tags: Vec<String>) -> Self {
+    /// A runtime that is not started yet. `base` is the folder of the pipeline file.
+    pub fn new(python: PathBuf, model: ModelSection, base: PathBuf, partition: u32, tags: Vec<String>) -> Self {
         Self { python, model, base, partition, tags, worker: None, fields: 0 }
     }
 
