@@ -1,9 +1,9 @@
 """`handoff`: 100 rows appended → the same rows as NumPy in the model's `update`, in a worker process.
 
 Two figures. `hop`: the clock is read just before the append to `clean`, and again in the model's first line, after it
-touched the array; between them lie append, wake-up, the runtime's message and the worker. `path`: from the engine's door
-on, before the rows are even built, with the append to `received` and the cleaning stage in between. Each append is
-fsynced meanwhile, so the disk is at work all the time.
+touched the array; between them lie append, wake-up, the runtime's message and the worker. `path`: from the engine's
+door on, before the rows are even built, with the append to `received` and the cleaning stage in between. Each append
+is fsynced meanwhile, so the disk is at work all the time.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> dict[str, 
             spread = {key: measure.Spread([one[way][number][key] for one in rounds]) for key in ("p50_us", "p99_us")}
             report[what] = {key.removesuffix("_us"): round(s.median, 1) for key, s in spread.items()}
             say(f"  {what:12} p50 {spread['p50_us'].text():>16} µs, p99 {spread['p99_us'].text():>20} µs")
-    say(
-        f"  goal for `hop` (append of 100 rows → NumPy in the worker): p50 ≤ {GOAL_US} µs; `durable`: the fsync beside it"
-    )
+    say(f"  goal for `hop` (append of 100 rows → NumPy in the worker): p50 ≤ {GOAL_US} µs; `durable`: its fsync")
     return {
         "latency_us": report["hop"],
         "from_the_door_us": report["path"],
