@@ -38,6 +38,12 @@ struct Meta {
     series: Vec<String>,
 }
 
+/// What every `meta.json` says, of whatever format.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// Makes the directory, or checks that it fits.
 pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {
     let cannot = |what: &str, error: &io::Error| {
@@ -59,19 +65,21 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[Strin
 }
 
 fn check(bytes: &[u8], data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {
-    let meta: Meta = serde_json::from_slice(bytes).map_err(|error| {
+    let unreadable = |error: serde_json::Error| {
         StartError::Mismatch(format!(
             "`{}/meta.json` cannot be read: {error}; restore it, or choose another data directory",
             data.display()
         ))
-    })?;
-    if meta.format != FORMAT {
+    };
+    // The format comes first: another one may well say other things.
+    let Format { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if format != FORMAT {
         return Err(StartError::Mismatch(format!(
-            "`{}` has format {}, this version writes {FORMAT}; use the version that made it",
-            data.display(),
-            meta.format
+            "`{}` has format {format}, this version writes {FORMAT}; use the version that made it",
+            data.display()
         )));
     }
+    let meta: Meta = serde_json::from_slice(bytes).map_err(unreadable)?;
     if meta.partitions != partitions {
         return Err(StartError::Mismatch(format!(
             "`{}` was made with {} partitions and the pipeline file says {partitions}; set `partitions = {}` under [pipeline], or choose another data directory",
