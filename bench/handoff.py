@@ -3,7 +3,8 @@
 Two figures. `hop`: the clock is read just before the append to `clean`, and again in the model's first line, after it
 touched the array; between them lie append, wake-up, the runtime's message and the worker. `path`: from the engine's
 door on, before the rows are even built, with the append to `received` and the cleaning stage in between. Each append
-is fsynced meanwhile, so the disk is at work all the time.
+is fsynced meanwhile, so the disk is at work all the time. Everything runs on one core, as the transports that are
+usually compared do: waking an idle core of a virtual machine costs more than all else here.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def once(command: str, python: Path) -> tuple[dict[str, float], dict[str, float]
     folder = Path(tempfile.mkdtemp(prefix="handoff-", dir=workload.FOLDER))
     stamps, models = folder / "stamps", Path(__file__).resolve().parent / "models.py"
     (folder / "handoff.toml").write_text(PIPELINE.format(models=models, stamps=stamps))
-    answer = measure.run([workload.PROGRAM, command, folder, python], pin=False).answer
+    answer = measure.run([workload.PROGRAM, command, folder, python]).answer
     seen = list(struct.iter_unpack("<3q", stamps.read_bytes()))
     shutil.rmtree(folder)
     if sum(rows for _, _, rows in seen) != answer["batches"] * ROWS:

@@ -46,22 +46,19 @@ class Spread:
         return f"{mid} [{low}..{high}]"
 
 
-def cores() -> tuple[set[int], set[int]]:
-    """The core for what is measured, and those for everything else."""
-    have = sorted(os.sched_getaffinity(0))
-    return {have[0]}, set(have[1:]) or {have[0]}
+ALL_CORES = sorted(os.sched_getaffinity(0))
+MEASURED = {ALL_CORES[0]}
+"""The core of what is measured; everything else runs on the others."""
+
+OTHERS = set(ALL_CORES[1:]) or MEASURED
 
 
-def run(command: Sequence[str | Path], pin: bool = True) -> Run:  # noqa: FBT001, FBT002
+def run(command: Sequence[str | Path]) -> Run:
     """Run a command to its end, alone on its core. CPU-seconds are user + system of it and its children."""
-    ours, others = cores()
-    os.sched_setaffinity(0, others)
+    os.sched_setaffinity(0, OTHERS)
     began = time.monotonic()
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if pin:
-        os.sched_setaffinity(process.pid, ours)
-    else:
-        os.sched_setaffinity(process.pid, ours | others)
+    os.sched_setaffinity(process.pid, MEASURED)
     peak = _Peak(process.pid)
     watchdog = threading.Timer(PATIENCE_S, process.kill)
     watchdog.start()
@@ -71,6 +68,7 @@ def run(command: Sequence[str | Path], pin: bool = True) -> Run:  # noqa: FBT001
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
+    os.sched_setaffinity(0, ALL_CORES)
     wall = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     watchdog.cancel()

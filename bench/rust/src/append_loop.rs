@@ -25,8 +25,8 @@ use trackside_engine::worker::process::ProcessRuntime;
 /// Rows of a batch.
 const ROWS: usize = 100;
 /// Batches, and the time from one to the next.
-const BATCHES: usize = 2000;
-const EVERY: Duration = Duration::from_millis(5);
+const BATCHES: usize = 4000;
+const EVERY: Duration = Duration::from_millis(2);
 /// Longest wait for rows that were appended.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
