@@ -34,8 +34,8 @@ class Judge:
     def judge(self, batch: Batch) -> Scores:
         """Score and learn one batch: verdicts in the wire's types, forecasts included."""
         model = self.model
+        _ = batch.series  # numbered now, asked for or not: ids must not hang on when a model looks
         scores = as_scores(model.update(batch), model)
-        _ = batch.series  # numbered before the next batch, asked for or not: ids must not hang on what a model looks at
         forecasts = model.forecast(batch)
         if forecasts is not None:
             scores = replace(scores, forecasts=forecasts)
