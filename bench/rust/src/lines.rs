@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(&line.device.to_le_bytes()[..11], event.device.as_bytes());
             assert_eq!((line.device >> 88, &line.unit.to_le_bytes()[..4]), (0, event.unit.as_bytes()));
             assert_eq!(&line.sensor.to_le_bytes()[..9], event.sensor.as_bytes());
-            for cut in 0..text.len() {
+            for cut in 0..text.len() - 1 {
                 assert_eq!(parse(&padded(&format!("{}\n", &text[..cut]))), None, "{}", &text[..cut]);
             }
         }
