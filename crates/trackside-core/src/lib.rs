@@ -13,6 +13,7 @@ pub mod error;
 pub mod log;
 pub mod model;
 pub mod operator;
+pub mod planted;
 pub mod position;
 pub mod quality;
 pub mod schema;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use crate::bytes::{ALIGN, padded};
+use crate::planted::{Bug, planted};
 
 /// The first bytes of every frame.
 pub(crate) const MAGIC: [u8; 4] = *b"TSFR";
@@ -143,7 +144,8 @@ impl Header {
 
     /// Whether the whole frame is what was written.
     pub(crate) fn check(&self, frame: &[u8]) -> Result<(), &'static str> {
-        if frame.len() != self.length as usize || frame.len() < HEADER_BYTES || checksum(frame) != self.crc {
+        let sized = frame.len() == self.length as usize && frame.len() >= HEADER_BYTES;
+        if !sized || (checksum(frame) != self.crc && !planted(Bug::AcceptBadCrc)) {
             return Err("the frame does not match its checksum");
         }
         Ok(())

@@ -19,6 +19,7 @@ mod lock;
 mod log;
 pub mod mapped;
 mod partition;
+pub mod planted;
 mod reader;
 mod recovery;
 mod retention;

@@ -50,6 +50,8 @@ const ROOMS: &[Room] = &[
     Room { name: "trackside-python", floor: 4, never: &[], no_words: &[] },
     // Measures all of it; nothing imports it.
     Room { name: "trackside-bench", floor: 5, never: &[], no_words: &[] },
+    // Breaks all of it on purpose; nothing imports it.
+    Room { name: "trackside-faults", floor: 5, never: &[], no_words: &[] },
 ];
 
 /// Rooms of pure functions: no disk, no network, no clock, no threads.

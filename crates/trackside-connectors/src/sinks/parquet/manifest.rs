@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use trackside_core::error::Failure;
+use trackside_core::planted::{Bug, planted};
 use trackside_core::position::Position;
 
 /// Folder of the manifests, beside those of the tables: a table's own folder holds tables' files and nothing else, so
@@ -109,9 +110,8 @@ impl Part {
                 // A commit that failed at its last step may be seen and not be durable yet.
                 files.sync_dir(manifests)?;
                 let committed = manifest.position.map_or(0, |position| position.offset);
-                for (file, _) in
-                    self.files(files, table)?.iter().filter(|(_, end)| end.is_none_or(|end| end > committed))
-                {
+                let beyond = |end: u64| end > committed && !planted(Bug::IgnorePosition);
+                for (file, _) in self.files(files, table)?.iter().filter(|(_, end)| end.is_none_or(beyond)) {
                     files.remove(file)?;
                 }
                 Ok(manifest)

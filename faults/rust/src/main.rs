@@ -1,0 +1,48 @@
+//! `trackside-faults`: breaks Trackside on purpose and looks whether its promises hold.
+//!
+//! `up` is the product's own command with the planted bugs compiled in: `TRACKSIDE_PLANTED_BUG=name` chooses one, and
+//! without it the command is the product.
+
+#![allow(clippy::print_stdout, reason = "a command prints")]
+
+mod bugs;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Breaks Trackside on purpose and looks whether its promises hold
+#[derive(Debug, Parser)]
+#[command(name = "trackside-faults", max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The product's own command (`trackside up …`), with the bug that TRACKSIDE_PLANTED_BUG names
+    #[command(disable_help_flag = true)]
+    Up {
+        /// Handed to `trackside up` as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Up { arguments } => up(arguments),
+    };
+    code.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn up(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    bugs::plant(std::env::var(bugs::VARIABLE).ok().as_deref().filter(|name| !name.is_empty()))?;
+    let command = ["trackside", "up"].map(OsString::from).into_iter().chain(arguments);
+    let code = trackside_server::main(command, trackside_engine::Options::default());
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
