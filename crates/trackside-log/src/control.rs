@@ -57,6 +57,26 @@ struct End {
     inverted: AtomicU64,
 }
 
+impl ControlWords {
+    /// What is on the page now: what a disk would keep of it.
+    pub(crate) fn copy(&self) -> Self {
+        let end = |end: &End| End {
+            offset: end.offset.load(Ordering::Acquire).into(),
+            wake: Wake::default(),
+            inverted: end.inverted.load(Ordering::Acquire).into(),
+        };
+        let Start { magic, version, epoch, layout, suspect } = &self.start;
+        let start = Start {
+            magic: magic.load(Ordering::Acquire).into(),
+            version: version.load(Ordering::Acquire).into(),
+            epoch: epoch.load(Ordering::Acquire).into(),
+            layout: layout.load(Ordering::Acquire).into(),
+            suspect: suspect.load(Ordering::Acquire).into(),
+        };
+        Self { start, published: end(&self.published), durable: end(&self.durable) }
+    }
+}
+
 /// Where the words of a control page live.
 pub trait ControlMemory: Send + Sync + Debug {
     /// The words.

@@ -44,4 +44,4 @@ pub use recovery::Recovery;
 pub use scan::Damage;
 pub use segment::SEGMENT_HEADER_BYTES;
 pub use sync::Syncer;
-pub use vfs::{Fault, FaultyVfs, Mode, Op, OpKind, RealVfs, Vfs, VfsFile};
+pub use vfs::{Fault, FaultyVfs, Mode, Op, OpKind, Random, RealVfs, SimulatedVfs, Vfs, VfsFile};

@@ -4,7 +4,6 @@
 //! never overwritten. Opening recovers (see [`crate::recovery`]) and starts a new epoch in a new segment; both are
 //! durable before the first frame is published.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,7 +63,7 @@ impl Writer {
         tidy(&*vfs, dir, &layout)?;
 
         let segments = lengths(&*vfs, dir, &epochs)?;
-        let tag = RandomState::new().build_hasher().finish(); // keyed from the system's randomness
+        let tag = vfs.unique();
         let name = SegmentName { epoch, number: 0, first: report.end };
         let header = SegmentHeader { name, durable: report.end, tag };
         let segment = Segment::create(&*vfs, dir, header, options.first_segment_bytes, false)?;

@@ -5,8 +5,10 @@
 
 mod faulty;
 mod real;
+mod simulated;
 
 use std::fmt::Debug;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::control::ControlMemory;
 
 pub use faulty::{Fault, FaultyVfs, Op, OpKind};
 pub use real::RealVfs;
+pub use simulated::{Random, SimulatedVfs};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,10 @@ pub trait Vfs: Send + Sync + Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Maps a control page. With `create`, it is made (4096 zero bytes) when missing.
     fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>>;
+    /// A number that no other reign has drawn; from the system's randomness, but where a seed decides everything.
+    fn unique(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
 }
 
 /// An open file. All calls take a position: there is no cursor to share.
@@ -65,4 +72,40 @@ pub trait VfsFile: Send + Sync + Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+}
+
+/// Writes all of `bytes` by a call that may write less or be interrupted.
+pub(crate) fn write_whole(
+    bytes: &[u8],
+    at: u64,
+    mut write: impl FnMut(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match write(&bytes[done..], at + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until `buffer` is full or the file ends, by a call that may read less or be interrupted; returns how much.
+pub(crate) fn read_whole(
+    buffer: &mut [u8],
+    at: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

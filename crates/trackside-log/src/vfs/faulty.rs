@@ -50,7 +50,7 @@ pub enum OpKind {
     SyncData,
 }
 
-const KINDS: usize = OpKind::SyncData as usize + 1;
+pub(super) const KINDS: usize = OpKind::SyncData as usize + 1;
 
 /// One operation, as the plan sees it.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl FaultyVfs {
 }
 
 impl Fault {
-    fn error(self) -> io::Error {
+    pub(super) fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             Self::Error(number) | Self::Short(_, number) => number,
             Self::Stop(_) => libc::EIO,
@@ -194,6 +194,10 @@ impl Vfs for FaultyVfs {
     fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>> {
         self.gate(if create { OpKind::Create } else { OpKind::Open }, path, 0)?;
         self.0.below.control(path, create)
+    }
+
+    fn unique(&self) -> u64 {
+        self.0.below.unique()
     }
 }
 

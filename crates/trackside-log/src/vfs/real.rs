@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Mode, Vfs, VfsFile};
+use super::{Mode, Vfs, VfsFile, read_whole, write_whole};
 use crate::control::{CONTROL_BYTES, ControlMemory, MappedControl};
 
 /// Zeros are written in pieces of this size where a file system cannot allocate.
@@ -75,20 +75,11 @@ impl VfsFile for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        read_whole(buffer, at, |rest, at| self.0.read_at(rest, at))
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, at)
+        write_whole(bytes, at, |rest, at| self.0.write_at(rest, at))
     }
 
     fn sync_data(&self) -> io::Result<()> {

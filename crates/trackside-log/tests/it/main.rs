@@ -9,5 +9,4 @@ mod fsync;
 mod full;
 mod power;
 mod processes;
-mod simulated;
 mod support;

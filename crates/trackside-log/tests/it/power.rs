@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use trackside_log::{Fault, FaultyVfs, OpKind, Options, Store};
+use trackside_log::{Fault, OpKind, Options, Random, SimulatedVfs, Store, Vfs};
 
-use crate::simulated::{Random, SimulatedDisk};
 use crate::support::*;
 
 const SEEDS: u64 = 400;
@@ -36,19 +35,22 @@ fn what_survives_is_a_prefix_with_all_that_was_durable() {
     let mut cut = 0;
     for seed in 0..SEEDS {
         let mut random = Random(seed);
-        let mut disk = SimulatedDisk::default();
+        let mut disk = SimulatedVfs::new(seed);
+        disk.create_dir_all(Path::new("/sim")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
         let mut given_up = 0;
         for _ in 0..4 {
             let failing = random.below(3) == 0;
             let mut dice = Random(random.next());
             let chance = std::sync::Mutex::new(move || failing && dice.below(8) == 0);
-            let faulty = FaultyVfs::new(Arc::new(disk.clone()), move |op| {
+            disk.plan(move |op| {
                 let segment = op.kind == OpKind::SyncData && op.path.extension().is_some_and(|ext| ext == "seg");
                 (segment && op.nth > 12 && chance.lock().unwrap()()).then_some(Fault::Error(libc::EIO))
             });
-            let store = store_over(Arc::new(faulty), Path::new("/sim"), options);
+            let store = store_over(Arc::new(disk.clone()), Path::new("/sim"), options);
             let (mut durable, mut appended) = live(&store, &mut random, &mut given_up);
             drop(store);
+            disk.heal();
             if random.below(3) == 0 {
                 // Killed and started again before the power goes: what was found then counts as durable.
                 let again = writer(&store_over(Arc::new(disk.clone()), Path::new("/sim"), options));
