@@ -27,6 +27,7 @@ mod scan;
 mod segment;
 mod sync;
 mod tail;
+mod verify;
 mod vfs;
 mod wake;
 
@@ -44,4 +45,5 @@ pub use recovery::Recovery;
 pub use scan::Damage;
 pub use segment::SEGMENT_HEADER_BYTES;
 pub use sync::Syncer;
+pub use verify::{Each, Flaw, SegmentInfo, Survey, Verified};
 pub use vfs::{Fault, FaultyVfs, Mode, Op, OpKind, Random, RealVfs, SimulatedVfs, Vfs, VfsFile};

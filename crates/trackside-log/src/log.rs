@@ -26,7 +26,9 @@ use crate::error::{Error, Result};
 use crate::frame::FrameInfo;
 use crate::partition::{CONTROL, Writer};
 use crate::reader::Reader;
+use crate::scan::Damage;
 use crate::sync::lock;
+use crate::verify::{Each, Inspection, Survey, Verified};
 use crate::vfs::Vfs;
 
 /// A topic's name is at most so long.
@@ -134,6 +136,37 @@ impl Store {
         // Only the owner's process writes below the data directory, copies of damage included.
         let ours = lock(&self.owned).contains(&(topic.to_owned(), partition));
         Reader::open(Arc::clone(&self.vfs), &self.dir(topic, partition), ours)
+    }
+
+    /// What a partition consists of, beside its owner and without a lock.
+    pub fn survey(&self, topic: &str, partition: u32) -> Result<Survey> {
+        check_topic(topic)?;
+        Inspection::open(&*self.vfs, &self.dir(topic, partition))?.survey()
+    }
+
+    /// Reads every frame of a partition, beside its owner and without a lock: `each` is shown the sound ones in order,
+    /// `progress` is told the bytes read.
+    pub fn verify(
+        &self,
+        topic: &str,
+        partition: u32,
+        each: &mut Each<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Verified> {
+        check_topic(topic)?;
+        Inspection::open(&*self.vfs, &self.dir(topic, partition))?.verify(each, progress)
+    }
+
+    /// Copies damaged bytes to `quarantine/` beside their segment; `None` if no copy could be made. Nothing else is
+    /// touched. For whoever holds the data directory's lock.
+    pub fn set_aside(&self, topic: &str, partition: u32, damage: &Damage) -> Option<PathBuf> {
+        crate::recovery::quarantine(&*self.vfs, &self.dir(topic, partition), damage)
+    }
+
+    /// Writes the list of epochs anew from the segments' names, where it is damaged or missing; what was there is kept
+    /// beside it. `None`: it is sound. For whoever holds the data directory's lock.
+    pub fn restore_epochs(&self, topic: &str, partition: u32) -> Result<Option<PathBuf>> {
+        crate::verify::restore_epochs(&*self.vfs, &self.dir(topic, partition))
     }
 
     fn dir(&self, topic: &str, partition: u32) -> PathBuf {

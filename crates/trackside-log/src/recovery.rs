@@ -257,7 +257,7 @@ pub(crate) fn quarantine(vfs: &dyn Vfs, dir: &Path, damage: &Damage) -> Option<s
 }
 
 /// The epochs, or what the segments' names say of them if the list is missing or damaged.
-fn load_epochs(vfs: &dyn Vfs, dir: &Path) -> Result<Epochs> {
+pub(crate) fn load_epochs(vfs: &dyn Vfs, dir: &Path) -> Result<Epochs> {
     match Epochs::load(vfs, dir) {
         Ok(Some(epochs)) => return Ok(epochs),
         Ok(None) | Err(Error::Damaged { .. }) => {}

@@ -113,6 +113,11 @@ impl Walk {
         })
     }
 
+    /// A part of the frame that the last [`Walk::step`] gave, if all of it was checked.
+    pub(crate) fn body(&self, range: Range<usize>) -> &[u8] {
+        self.buffer.get(range).unwrap_or_default()
+    }
+
     /// Reads the frame at a position, whatever its offset: the inner `Err` says why there is none.
     fn frame_at(&mut self, at: u64, check: Check) -> Result<Result<Header, &'static str>> {
         let mut head = [0; HEADER_BYTES];

@@ -10,3 +10,4 @@ mod full;
 mod power;
 mod processes;
 mod support;
+mod verify;
