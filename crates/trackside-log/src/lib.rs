@@ -18,6 +18,7 @@ mod header;
 mod lock;
 mod log;
 pub mod mapped;
+pub mod message;
 mod partition;
 pub mod planted;
 mod reader;
