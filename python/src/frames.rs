@@ -1,10 +1,10 @@
-//! `Batch`: one Arrow record batch in Python's hands, and `read_frames`, which maps it out of the log.
+//! `Batch`: one Arrow record batch in Python's hands, and `Update`, which maps it out of the log.
 //!
 //! Guarantee: rows of a single frame are the segment's own bytes, mapped read-only; so are NumPy arrays and Arrow
 //! streams made of them. Several frames, or rows left out between others, cost one copy.
 //!
 //! ```python
-//! batch = _native.read_frames([(path, section_at, section_length, base, 0, 100)], [])
+//! [batch] = _native.Update(message).batches(apart=False)
 //! value = numpy.asarray(batch.numpy("value"))
 //! ```
 
@@ -17,16 +17,18 @@ use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use pyo3::exceptions::{PyKeyError, PyOSError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyCapsule, PyList};
 use pyo3_arrow::error::PyArrowResult;
 use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
 use pyo3_arrow::input::AnyRecordBatch;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use trackside_connectors::logs::mapped::MappedReader;
 use trackside_core::error::suggestion;
 use trackside_core::schema::tag_type;
+use trackside_engine::worker;
+use trackside_engine::worker::update::Place;
 
 /// Segments that this process has mapped; shared, so that models in process do not map each for itself.
 static MAPS: LazyLock<Mutex<MappedReader>> = LazyLock::new(Mutex::default);
@@ -167,25 +169,49 @@ impl Batch {
     }
 }
 
-/// A frame of the worker protocol: (path, section_at, section_length, base, from, to).
-type FramePlace = (PathBuf, u64, u64, u64, usize, usize);
+/// The engine's question which rows come next, read from its bytes.
+#[pyclass(frozen, module = "trackside._native")]
+pub(crate) struct Update(worker::update::Update);
 
-/// Rows of frames, each (path, section_at, section_length, base, from, to), less the offsets in `skip`.
-#[pyfunction]
-pub(crate) fn read_frames(py: Python<'_>, frames: Vec<FramePlace>, skip: Vec<u64>) -> PyResult<Batch> {
-    py.detach(|| {
-        let parts = frames.iter().map(read_frame).collect::<PyResult<Vec<_>>>()?;
-        joined(parts, &skip.into_iter().collect())
-    })
+#[pymethods]
+impl Update {
+    /// ValueError for bytes that are no such message.
+    #[new]
+    fn new(message: PyBackedBytes) -> PyResult<Self> {
+        let update = worker::update::Update::decode(&message);
+        update
+            .map(Self)
+            .ok_or_else(|| wrong("the engine sent an update that cannot be read; is it of another version?"))
+    }
+
+    /// Whether nobody reads the answer.
+    #[getter]
+    fn replay(&self) -> bool {
+        self.0.replay
+    }
+
+    /// The rows: as one batch, or `apart` by the frames that they were logged in. OSError when they cannot be read.
+    fn batches(&self, py: Python<'_>, apart: bool) -> PyResult<Vec<Batch>> {
+        py.detach(|| {
+            let parts = self.0.places.iter().map(read).collect::<PyResult<Vec<_>>>()?;
+            let skip = self.0.skip.iter().copied().collect();
+            if apart {
+                return parts.into_iter().map(|part| joined(vec![part], &skip)).collect();
+            }
+            Ok(vec![joined(parts, &skip)?])
+        })
+    }
 }
 
-fn read_frame((path, section_at, section_length, base, from, to): &FramePlace) -> PyResult<(u64, RecordBatch)> {
+fn read(place: &Place) -> PyResult<(u64, RecordBatch)> {
+    let Place { path, section_at, section_length, base, from, to } = place;
     let mapped = MAPS.lock().unwrap_or_else(PoisonError::into_inner).read(path, *section_at, *section_length);
     let rows = mapped.map_err(|error| PyOSError::new_err(error.to_string()))?;
-    if from > to || *to > rows.num_rows() {
+    let (from, to) = (*from as usize, *to as usize);
+    if from > to || to > rows.num_rows() {
         return Err(wrong(format!("rows {from} to {to} of a frame that has {}", rows.num_rows())));
     }
-    Ok((base + *from as u64, rows.slice(*from, to - from)))
+    Ok((base + from as u64, rows.slice(from, to - from)))
 }
 
 /// Parts with the offset of their first row, as one batch.

@@ -7,12 +7,12 @@
 //! The interpreter is held only within a call. Engine threads that come after it has ended are told that it has.
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, ModelRuntime};
-use trackside_engine::worker::wire;
+use trackside_engine::worker::{update, wire};
 use trackside_engine::{ModelSection, RuntimeFactory};
 
 /// Makes a runtime for each model and partition.
@@ -49,10 +49,21 @@ impl InProcess {
         body: &[u8],
         read: impl FnOnce(Value, &[u8]) -> Result<T, ModelFault>,
     ) -> Result<T, ModelFault> {
+        self.exchange("call", &[header.to_string().as_bytes(), body], read)
+    }
+
+    /// Calls a method of the harness that answers as over the socket.
+    fn exchange<T>(
+        &self,
+        method: &str,
+        message: &[&[u8]],
+        read: impl FnOnce(Value, &[u8]) -> Result<T, ModelFault>,
+    ) -> Result<T, ModelFault> {
         attached(|py| {
             let Some(harness) = &self.harness else { return Err(ModelFault::Died("the model is not loaded".into())) };
-            let message = (PyBytes::new(py, header.to_string().as_bytes()), PyBytes::new(py, body));
-            let answer = harness.bind(py).call_method1("call", message).map_err(|error| raised(py, &error))?;
+            let message = PyTuple::new(py, message.iter().map(|part| PyBytes::new(py, part)));
+            let message = message.map_err(|error| raised(py, &error))?;
+            let answer = harness.bind(py).call_method1(method, message).map_err(|error| raised(py, &error))?;
             let (header, body): (Bound<'_, PyBytes>, Bound<'_, PyBytes>) =
                 answer.extract().map_err(|error| raised(py, &error))?;
             let header = serde_json::from_slice(header.as_bytes()).map_err(|error| ModelFault::Raised {
@@ -110,7 +121,8 @@ impl ModelRuntime for InProcess {
 
     fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
         let fields = self.fields;
-        self.ask(&wire::update_header(request), b"", |header, body| wire::reply(header, body, request, fields))
+        let read = |header, body: &[u8]| wire::reply(header, body, request, fields);
+        self.exchange("call_update", &[&update::encode(request)], read)
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {

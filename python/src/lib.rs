@@ -33,7 +33,7 @@ mod _native {
     #[pymodule_export]
     use super::detectors::{Ens4, RecordExcess};
     #[pymodule_export]
-    use super::frames::{Batch, read_frames};
+    use super::frames::{Batch, Update};
     #[pymodule_export]
     use super::series::SeriesIndex;
 

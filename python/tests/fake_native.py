@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+HEAD, PLACE = struct.Struct("<IIII"), struct.Struct("<QQQIII")
 
 
 class FakeIndex:
@@ -61,15 +65,43 @@ class FakeBatch:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
-def read_frames(frames: list[tuple[str, int, int, int, int, int]], skip: list[int]) -> FakeBatch:
-    tables, offsets = [], []
-    for path, at, length, base, start, stop in frames:
-        section = Path(path).read_bytes()[at : at + length]
-        tables.append(pa.ipc.open_stream(section).read_all().slice(start, stop - start))
-        offsets.append(np.arange(base + start, base + stop))
-    whole, numbers = pa.concat_tables(tables), np.concatenate(offsets)
-    keep = ~np.isin(numbers, skip)
-    return FakeBatch(whole.filter(pa.array(keep)), numbers[keep])
+class FakeUpdate:
+    """Reads an update by the description in the engine's `worker/update.rs`."""
+
+    def __init__(self, message: bytes) -> None:
+        flags, frames, skipped, zero = HEAD.unpack_from(message)
+        assert zero == 0
+        self.replay, self._frames, at = flags == 1, [], HEAD.size
+        for _ in range(frames):
+            *numbers, length = PLACE.unpack_from(message, at)
+            at += PLACE.size
+            self._frames.append((message[at : at + length].decode(), *numbers))
+            at += length
+        self._skip = struct.unpack_from(f"<{skipped}Q", message, at)
+        assert len(message) == at + 8 * skipped
+
+    def batches(self, apart: bool) -> list[FakeBatch]:
+        return [self._read([frame]) for frame in self._frames] if apart else [self._read(self._frames)]
+
+    def _read(self, frames: list[Any]) -> FakeBatch:
+        tables, offsets = [], []
+        for path, at, length, base, start, stop in frames:
+            section = Path(path).read_bytes()[at : at + length]
+            tables.append(pa.ipc.open_stream(section).read_all().slice(start, stop - start))
+            offsets.append(np.arange(base + start, base + stop))
+        whole, numbers = pa.concat_tables(tables), np.concatenate(offsets)
+        keep = ~np.isin(numbers, self._skip)
+        return FakeBatch(whole.filter(pa.array(keep)), numbers[keep])
+
+
+def update_of(frames: list[dict[str, Any]], skip: Sequence[int] = (), replay: bool = False) -> bytes:
+    """The engine's question about these frames (of `write_frame`)."""
+    message = HEAD.pack(int(replay), len(frames), len(skip), 0)
+    for frame in frames:
+        path = str(frame["path"]).encode()
+        numbers = [frame[name] for name in ("section_at", "section_length", "base", "from", "to")]
+        message += PLACE.pack(*numbers, len(path)) + path
+    return message + struct.pack(f"<{len(skip)}Q", *skip)
 
 
 def table_of(rows: int, start: int = 0) -> pa.Table:
@@ -97,8 +129,6 @@ def write_frame(folder: Path, rows: int, start: int = 0) -> dict[str, Any]:
     path.write_bytes(b"\0" * 64 + body)
     return {
         "path": str(path),
-        "at": 0,
-        "length": 64 + len(body),
         "section_at": 64,
         "section_length": len(body),
         "base": start,
@@ -124,4 +154,4 @@ class FakeReader:
             yield FakeBatch(table, np.arange(base, base + table.num_rows), partition)
 
 
-SeriesIndex, Batch = FakeIndex, FakeBatch
+SeriesIndex, Batch, Update = FakeIndex, FakeBatch, FakeUpdate

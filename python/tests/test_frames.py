@@ -4,14 +4,18 @@ import fake_native
 import numpy as np
 import pyarrow as pa
 import pytest
-from fake_native import table_of, write_frame
+from fake_native import table_of, update_of, write_frame
 
 from trackside import _native
 
 
-def place(frame, start=0, stop=None):
-    stop = frame["to"] if stop is None else stop
-    return (frame["path"], frame["section_at"], frame["section_length"], frame["base"], start, stop)
+def part_of(frame, start=0, stop=None):
+    return {**frame, "from": start, "to": frame["to"] if stop is None else stop}
+
+
+def read(frames, skip=(), library=_native):
+    [batch] = library.Update(update_of(frames, skip)).batches(apart=False)
+    return batch
 
 
 def address(array):
@@ -20,7 +24,7 @@ def address(array):
 
 def test_rows_of_one_frame_are_the_segment_itself(tmp_path):
     frame = write_frame(tmp_path, 100)
-    whole, part = _native.read_frames([place(frame)], []), _native.read_frames([place(frame, 10, 20)], [])
+    whole, part = read([frame]), read([part_of(frame, 10, 20)])
     assert address(part.numpy("value")) == address(whole.numpy("value")) + 10 * 8
     assert address(whole.slice(10, 20).numpy("time")) == address(part.numpy("time"))
     value = np.asarray(whole.numpy("value"))
@@ -33,8 +37,8 @@ def test_rows_of_one_frame_are_the_segment_itself(tmp_path):
 @pytest.mark.parametrize("skip", [[], [0, 15, 16, 119]])
 def test_several_frames_are_one_batch(tmp_path, skip):
     frames = [write_frame(tmp_path, 50), write_frame(tmp_path, 70, start=50)]
-    places = [place(frames[0], 10), place(frames[1])]
-    native, fake = _native.read_frames(places, skip), fake_native.read_frames(places, skip)
+    parts = [part_of(frames[0], 10), frames[1]]
+    native, fake = read(parts, skip), read(parts, skip, fake_native)
     assert native.num_rows == fake.num_rows
     assert native.schema_names() == fake.schema_names()
     for name in ("time", "value"):
@@ -47,9 +51,23 @@ def test_several_frames_are_one_batch(tmp_path, skip):
     assert pa.table(native).num_rows == native.num_rows
 
 
+def test_frames_are_read_apart_when_asked_and_garbage_is_refused(tmp_path):
+    frames = [write_frame(tmp_path, 5), write_frame(tmp_path, 7, start=5)]
+    message = update_of(frames, [6], replay=True)
+    update = _native.Update(message)
+    assert update.replay is True
+    assert [np.asarray(batch.offsets()).tolist() for batch in update.batches(apart=True)] == [
+        [0, 1, 2, 3, 4],
+        [5, 7, 8, 9, 10, 11],
+    ]
+    for garbage in (b"", message[:-1], message + b"x", b"\xff" * 64):
+        with pytest.raises(ValueError, match="cannot be read"):
+            _native.Update(garbage)
+
+
 def test_skipping_everything_leaves_an_empty_batch(tmp_path):
     frame = write_frame(tmp_path, 3)
-    batch = _native.read_frames([place(frame)], [0, 1, 2])
+    batch = read([frame], [0, 1, 2])
     assert batch.num_rows == 0
     assert np.asarray(batch.numpy("value")).shape == (0,)
     assert len(np.asarray(batch.series_ids(_native.SeriesIndex(["device"])))) == 0
@@ -58,14 +76,14 @@ def test_skipping_everything_leaves_an_empty_batch(tmp_path):
 def test_what_cannot_be_read_is_said(tmp_path):
     frame = write_frame(tmp_path, 3)
     with pytest.raises(ValueError, match="rows 0 to 4 of a frame that has 3"):
-        _native.read_frames([place(frame, 0, 4)], [])
+        read([part_of(frame, 0, 4)])
     with pytest.raises(OSError, match="no-such"):
-        _native.read_frames([(str(tmp_path / "no-such"), 0, 10, 0, 0, 1)], [])
+        read([{**frame, "path": tmp_path / "no-such"}])
     with pytest.raises(OSError, match="beyond the end"):
-        _native.read_frames([(frame["path"], 0, 1 << 40, 0, 0, 1)], [])
+        read([{**frame, "section_length": 1 << 40}])
     with pytest.raises(ValueError, match="no frames"):
-        _native.read_frames([], [])
-    batch = _native.read_frames([place(frame)], [])
+        read([])
+    batch = read([frame])
     with pytest.raises(KeyError, match="did you mean `value`"):
         batch.numpy("vaule")
     with pytest.raises(TypeError, match="read it with strings"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import fake_native
 import numpy as np
 import pytest
-from fake_native import write_frame
+from fake_native import update_of, write_frame
 
 from trackside.harness import Harness
 
@@ -32,7 +32,7 @@ def columns(header, body):
 
 
 def update(harness, frames, **more):
-    header, body = harness.call(json.dumps({"op": "update", "replay": False, "frames": frames, **more}))
+    header, body = harness.call_update(update_of(frames, **more))
     return json.loads(header), body
 
 

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_native import write_frame
+from fake_native import update_of, write_frame
 
 from trackside.wire import PREFIX, Closed, Wire
 from trackside.worker import PRINT_LENGTH_MAX, BoundedText
@@ -55,6 +55,11 @@ class Engine:
         self.listener.join(WAIT)
         return code
 
+    def update(self, frames):
+        self.wire.send(update_of(frames))
+        header, body = self.wire.receive()
+        return header, bytes(body)
+
     def ask(self, body=b"", **header):
         self.wire.send(header, [body] if body else [])
         answer, data = self.wire.receive()
@@ -84,7 +89,7 @@ def engine():
 def test_a_life(engine, tmp_path):
     assert engine.load("Running")["ok"] is True
     frame = write_frame(tmp_path, 100)
-    first, body = engine.ask(op="update", replay=False, frames=[frame])
+    first, body = engine.update([frame])
     assert first["rows"] == 100
     assert len(body) == sum(count * int(kind[1]) for _, kind, count in first["columns"])
     assert first["rss"] > 1 << 20 or sys.platform != "linux"
@@ -98,7 +103,7 @@ def test_prints_do_not_touch_the_wire_and_are_bounded(engine, tmp_path):
     assert engine.load("Loud", lines=1000)["ok"] is True
     frame = write_frame(tmp_path, 2)
     for _ in range(2):
-        assert engine.ask(op="update", frames=[{**frame, "to": 1}])[0]["ok"] is True
+        assert engine.update([{**frame, "to": 1}])[0]["ok"] is True
     assert engine.stop() == ({"ok": True}, 0)
     assert engine.printed.count("… 9".encode()) == 4
     assert len(engine.printed) < 5 * PRINT_LENGTH_MAX
@@ -107,7 +112,7 @@ def test_prints_do_not_touch_the_wire_and_are_bounded(engine, tmp_path):
 def test_closed_descriptors_do_not_cut_the_wire(engine, tmp_path):
     assert engine.load("Loud", close=True, lines=1)["ok"] is True
     for _ in range(3):
-        assert engine.ask(op="update", frames=[write_frame(tmp_path, 1)])[0]["ok"] is True
+        assert engine.update([write_frame(tmp_path, 1)])[0]["ok"] is True
     assert engine.stop() == ({"ok": True}, 0)
 
 
@@ -115,19 +120,19 @@ def test_ctrl_c_and_terminate_wait_for_the_engine(engine, tmp_path):
     assert engine.load("spikes")["ok"] is True
     engine.process.send_signal(signal.SIGINT)
     engine.process.send_signal(signal.SIGTERM)
-    assert engine.ask(op="update", frames=[write_frame(tmp_path, 1)])[0]["ok"] is True
+    assert engine.update([write_frame(tmp_path, 1)])[0]["ok"] is True
 
 
 def test_the_worker_ends_with_the_engine_even_while_it_computes(engine, tmp_path):
     assert engine.load("Loud", sleep=True)["ok"] is True
-    engine.wire.send({"op": "update", "frames": [write_frame(tmp_path, 1)]})
+    engine.wire.send(update_of([write_frame(tmp_path, 1)]))
     engine.sock.close()
     assert engine.wait() == 1
 
 
 def test_a_hanging_model_leaves_a_traceback_when_it_is_aborted(engine, tmp_path):
     assert engine.load("Loud", sleep=True, lines=1)["ok"] is True
-    engine.wire.send({"op": "update", "frames": [write_frame(tmp_path, 1)]})
+    engine.wire.send(update_of([write_frame(tmp_path, 1)]))
     assert engine.heard.wait(WAIT)  # it is in its loop
     engine.process.send_signal(signal.SIGABRT)
     assert engine.wait() == -signal.SIGABRT

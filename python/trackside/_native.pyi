@@ -55,8 +55,16 @@ class TopicBatch(Batch):
     def positions(self) -> dict[str, Any]:
         """Where it stands: topic, origin (the topic in the log that holds it), partition, epoch, from, to."""
 
-def read_frames(frames: list[tuple[str, int, int, int, int, int]], skip: list[int]) -> Batch:
-    """Rows of frames, each (path, section_at, section_length, base, from, to), less the offsets in `skip`."""
+class Update:
+    """The engine's question which rows come next."""
+
+    def __init__(self, message: bytes) -> None:
+        """ValueError for bytes that are no such message."""
+    @property
+    def replay(self) -> bool:
+        """Whether nobody reads the answer: the model only gets its state back."""
+    def batches(self, apart: bool) -> list[Batch]:
+        """The rows as one batch, or `apart`, one for each frame in the log. OSError when they cannot be read."""
 
 def clean(batch: Batch, blocks: str, schema: str) -> tuple[Batch, Batch, dict[str, int]]:
     """Run the cleaners of a JSON list of blocks: (clean, dead, counts); ValueError when they do not fit the table.

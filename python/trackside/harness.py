@@ -4,8 +4,9 @@ The worker process feeds it messages from its socket; with `mode = "in_process"`
 harness is one model on one partition, used by one thread at a time. `call` takes and answers the very bytes of the
 protocol and never raises: what a model raises is an answer with the error in words and the traceback.
 
-Operations: `load`, `restore`, `update`, `snapshot`, `stop`. After a failed `update` the state may be half moved; the
-engine restores (empty bytes = a fresh model) before it goes on.
+Operations: `load`, `restore`, `snapshot`, `stop`, whose header is JSON, and the update, whose header has a form of its
+own (`_native.Update` reads it). After a failed update the state may be half moved; the engine restores (empty bytes = a
+fresh model) before it goes on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ class Harness:
         self._tags: tuple[str, ...] = ()
         self._partition = 0
         self._operations: dict[str, Callable[[Header, Any], tuple[Header, Parts]]] = {
-            "update": self._update,
             "load": lambda header, _: (self.load(header), ()),
             "restore": self._restore,
             "snapshot": lambda _, __: ({"ok": True}, (self.snapshot(),)),
@@ -54,12 +54,17 @@ class Harness:
 
     def call(self, header: bytes | str, body: bytes = b"") -> tuple[bytes, bytes]:
         """One message of the protocol and its answer: (JSON header, body). Never raises."""
-        answer, parts = self.answer(json.loads(header), body)
-        return json.dumps(answer).encode(), b"".join(bytes(memoryview(p).cast("B")) for p in parts if len(p))
+        return _as_bytes(self.answer(json.loads(header), body))
 
-    def answer(self, header: Header, body: Any = b"") -> tuple[Header, Parts]:
-        """Do what the header says; an exception, exit() included, becomes an answer."""
+    def call_update(self, header: bytes) -> tuple[bytes, bytes]:
+        """The same for an update."""
+        return _as_bytes(self.answer(header))
+
+    def answer(self, header: Header | bytes, body: Any = b"") -> tuple[Header, Parts]:
+        """Do what the header says, bytes being an update's; an exception, exit() included, becomes an answer."""
         try:
+            if isinstance(header, bytes):
+                return self._update(header)
             operation = self._operations.get(header["op"])
             if operation is None:
                 raise ModelError(f"unknown operation `{header['op']}`; there are: {', '.join(self._operations)}")
@@ -103,11 +108,6 @@ class Harness:
         """The state as bytes."""
         return self._loaded().snapshot()
 
-    def update(self, header: Header) -> tuple[Header, bytes]:
-        """Score the rows that the header names: (answer, body). Raises what the model raises."""
-        answer, parts = self._update(header, b"")
-        return answer, b"".join(bytes(memoryview(p).cast("B")) for p in parts if len(p))
-
     def _loaded(self) -> Judge:
         if self._judge is None:
             raise ModelError("no model is loaded; send `load` first")
@@ -117,26 +117,27 @@ class Harness:
         self.restore(bytes(body))
         return {"ok": True}, ()
 
-    def _update(self, header: Header, _: Any) -> tuple[Header, Parts]:
+    def _update(self, header: bytes) -> tuple[Header, Parts]:
         judge = self._loaded()
-        frames = [
-            (f["path"], f["section_at"], f["section_length"], f["base"], f["from"], f["to"]) for f in header["frames"]
-        ]
-        skip = list(header.get("skip") or ())
+        update = self._native.Update(header)
         scored: list[tuple[Batch, Scores]] = []
         # A model that splits score and learn learns between frames, so it must see them as they were logged.
-        for group in [[f] for f in frames] if judge.splits else [frames]:
-            native = self._native.read_frames(group, skip)
+        for native in update.batches(judge.splits):
             batch = Batch(NativeColumns(native), judge.index, partition=self._partition)
             if batch.rows:
                 scored.append((batch, judge.judge(batch)))
         answer: Header = {"ok": True, "rows": sum(batch.rows for batch, _ in scored), "columns": []}
-        if header.get("replay") or not scored:
+        if update.replay or not scored:
             return answer, ()
         learning = judge.learning(scored[-1][0])
         if learning:
             answer["learning"] = learning
         return _reply(answer, _joined(scored, len(judge.fields)))
+
+
+def _as_bytes(answer: tuple[Header, Parts]) -> tuple[bytes, bytes]:
+    header, parts = answer
+    return json.dumps(header).encode(), b"".join(bytes(memoryview(p).cast("B")) for p in parts if len(p))
 
 
 def _joined(scored: list[tuple[Batch, Scores]], width: int) -> Scores:

@@ -34,9 +34,9 @@ class Judge:
     def judge(self, batch: Batch) -> Scores:
         """Score and learn one batch: verdicts in the wire's types, forecasts included."""
         model = self.model
-        _ = batch.series  # numbered now, asked for or not: ids must not hang on when a model looks
         scores = as_scores(model.update(batch), model)
         forecasts = model.forecast(batch)
+        _ = batch.series  # numbered by now, asked for or not: ids must not hang on whether a model looks
         if forecasts is not None:
             scores = replace(scores, forecasts=forecasts)
         if model.warm_up:

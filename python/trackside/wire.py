@@ -1,6 +1,7 @@
 """The wire between engine and worker: length-prefixed messages over a Unix stream socket.
 
-A message is 16 bytes of prefix (`u32` header length, `u32` 0, `u64` body length, little-endian), a JSON header, a body.
+A message is 16 bytes of prefix (`u32` header length, `u32` kind, `u64` body length, little-endian), a header, a body.
+A header of kind 0 is JSON, as all replies are; one of kind 1 is an update's, which `_native.Update` reads.
 Strict request and reply, so at most one message is ever in the buffer, which is allocated once and grows when it must.
 """
 
@@ -17,6 +18,7 @@ PREFIX = struct.Struct("<IIQ")
 HEADER_LENGTH_MAX = 64 << 20
 BODY_LENGTH_MAX = 4 << 30
 BUFFER_LENGTH = 1 << 16
+JSON, UPDATE = 0, 1
 
 
 class Closed(Exception):  # noqa: N818 (it is an end, not an error)
@@ -31,23 +33,27 @@ class Wire:
         self._buffer = bytearray(BUFFER_LENGTH)
         self._view = memoryview(self._buffer)
 
-    def receive(self) -> tuple[dict[str, Any], memoryview]:
-        """Wait for the next message: (header, body). The body is only good until the next call."""
+    def receive(self) -> tuple[dict[str, Any] | bytes, memoryview]:
+        """Wait for the next message: (header, body), an update's header as bytes. The body is good until the next call."""
         have = self._fill(0, PREFIX.size)
-        header_length, _, body_length = PREFIX.unpack_from(self._buffer)
+        header_length, kind, body_length = PREFIX.unpack_from(self._buffer)
         if header_length > HEADER_LENGTH_MAX or body_length > BODY_LENGTH_MAX:
             raise Closed(f"a message of {header_length} + {body_length} bytes is over the limit")
         start, end = PREFIX.size + header_length, PREFIX.size + header_length + body_length
         if end > len(self._buffer):
             self._grow(have, end)
         self._fill(have, end)
-        return json.loads(str(self._view[PREFIX.size : start], "utf-8")), self._view[start:end]
+        header, body = bytes(self._view[PREFIX.size : start]), self._view[start:end]
+        return header if kind == UPDATE else json.loads(header), body
 
-    def send(self, header: dict[str, Any], parts: Sequence[Any] = ()) -> None:
-        """Send one message; the parts go out from where they lie."""
-        text = json.dumps(header, separators=(",", ":")).encode()
+    def send(self, header: dict[str, Any] | bytes, parts: Sequence[Any] = ()) -> None:
+        """Send one message, bytes being an update's header; the parts go out from where they lie."""
+        if isinstance(header, bytes):
+            kind, text = UPDATE, header
+        else:
+            kind, text = JSON, json.dumps(header, separators=(",", ":")).encode()
         body = [memoryview(part).cast("B") for part in parts if len(part)]
-        prefix = PREFIX.pack(len(text), 0, sum(map(len, body)))
+        prefix = PREFIX.pack(len(text), kind, sum(map(len, body)))
         pieces: list[Any] = [prefix + text, *body]
         total = sum(map(len, pieces))
         try:

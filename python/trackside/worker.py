@@ -118,7 +118,7 @@ def serve(wire: Wire, outputs: tuple[BoundedText, ...], stopping: threading.Even
     while True:
         header, body = wire.receive()
         answer, parts = harness.answer(header, body)
-        operation = header.get("op")
+        operation = "update" if isinstance(header, bytes) else header.get("op")
         if operation == "update":
             anonymous = memory.anonymous()
             if anonymous is not None:

@@ -5,9 +5,11 @@
 //! synchronous; an implementation that needs a runtime hides it.
 
 use crate::position::{InputRange, SourcePositions};
+use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::sync::{Arc, OnceLock};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 /// Why a frame was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -96,39 +98,84 @@ pub struct FileLocation {
     pub rows_length: u64,
 }
 
-/// A frame as read.
+/// Turns the verified bytes of a section into its batch, which points into them.
+pub type Decode = dyn Fn(Buffer) -> Result<RecordBatch, LogError> + Send + Sync;
+
+/// A section as read: decoded when somebody asks, once, whoever asks first.
+///
+/// A model's stage tells its worker where the rows lie before it looks at them itself, and a table of dead letters never
+/// looks at rows.
+#[derive(Clone)]
+pub struct Section {
+    /// What it holds.
+    pub kind: SectionKind,
+    held: Arc<Held>,
+}
+
+struct Held {
+    batch: OnceLock<RecordBatch>,
+    encoded: Option<(Buffer, Arc<Decode>)>,
+}
+
+impl Section {
+    /// A section that is decoded on demand; the bytes were checked against their checksum.
+    pub fn encoded(kind: SectionKind, bytes: Buffer, decode: Arc<Decode>) -> Self {
+        Self { kind, held: Arc::new(Held { batch: OnceLock::new(), encoded: Some((bytes, decode)) }) }
+    }
+
+    /// Its batch. An error says that sound bytes are not what this log writes: a later version's, or a defect.
+    pub fn batch(&self) -> Result<&RecordBatch, LogError> {
+        if let (None, Some((bytes, decode))) = (self.held.batch.get(), &self.held.encoded) {
+            // Two threads may both decode; they come to the same batch, and the first one stays.
+            _ = self.held.batch.set(decode(bytes.clone())?);
+        }
+        self.held.batch.get().ok_or_else(|| LogError::Other("a section holds neither bytes nor a batch".into()))
+    }
+}
+
+impl From<(SectionKind, RecordBatch)> for Section {
+    fn from((kind, batch): (SectionKind, RecordBatch)) -> Self {
+        Self { kind, held: Arc::new(Held { batch: OnceLock::from(batch), encoded: None }) }
+    }
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.held.batch.get().map(RecordBatch::num_rows);
+        f.debug_struct("Section").field("kind", &self.kind).field("decoded_rows", &rows).finish()
+    }
+}
+
+/// A frame as read. Cheap to clone but for its meta.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// The reign that wrote it.
     pub epoch: u32,
     /// Offset of its first row.
     pub first: u64,
-    /// First offset after it: `first + max(rows, 1)`.
+    /// First offset after it: `first + max(num_rows, 1)`.
     pub end: u64,
+    /// How many rows offsets count here: those of the rows section.
+    pub num_rows: usize,
     /// What it says of itself.
     pub meta: FrameMeta,
     /// Wall clock of the append, ns since 1970.
     pub ingest_time: i64,
     /// Its sections.
-    pub sections: Vec<(SectionKind, RecordBatch)>,
+    pub sections: Vec<Section>,
     /// For logs that other processes can map.
     pub location: Option<FileLocation>,
 }
 
 impl Frame {
     /// The section of this kind, if there is one.
-    pub fn section(&self, kind: SectionKind) -> Option<&RecordBatch> {
-        self.sections.iter().find(|(k, _)| *k == kind).map(|(_, batch)| batch)
+    pub fn section(&self, kind: SectionKind) -> Result<Option<&RecordBatch>, LogError> {
+        self.sections.iter().find(|section| section.kind == kind).map(Section::batch).transpose()
     }
 
     /// The topic's own rows.
-    pub fn rows(&self) -> Option<&RecordBatch> {
+    pub fn rows(&self) -> Result<Option<&RecordBatch>, LogError> {
         self.section(SectionKind::Rows)
-    }
-
-    /// How many rows offsets count here.
-    pub fn num_rows(&self) -> usize {
-        self.rows().map_or(0, RecordBatch::num_rows)
     }
 }
 
@@ -261,8 +308,6 @@ pub trait LogSync: Send + Sync {
 
 /// A reader of one partition.
 pub trait LogReader: Send {
-    /// Leaves out sections of other kinds from now on: nobody asks for them, so they need not be decoded.
-    fn only(&mut self, kind: SectionKind);
     /// Whole frames that hold or follow offset `from`, up to `end`, in order.
     fn read(&mut self, from: u64, budget: Budget, end: End) -> Result<Vec<Frame>, LogError>;
     /// Waits until `end` lies beyond `offset`, woken by the writer; false at the timeout.

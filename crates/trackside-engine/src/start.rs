@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
+use trackside_connectors::sinks::files::Files;
 use trackside_core::dead_letter;
 use trackside_core::log::{EpochStart, FrameHead, FrameKind, Log, LogError, LogSync, SectionKind};
 use trackside_core::model::ModelRuntime;
@@ -127,11 +128,10 @@ impl Builder<'_> {
             let newest = lock(&writer).newest();
             let board = board(&newest, &writer);
             received.consumed.fetch_add(board.read().0.get(names::CONSUMED).copied().unwrap_or(0), Relaxed);
-            let snapshots = Snapshots::new(&self.data, "clean", partition, &settings);
+            let snapshots = Snapshots::new(&Files::default(), &self.data, "clean", partition, &settings);
             let keep_from = Arc::new(snapshots.oldest().map_or(0, |old| old.position.offset).into());
             let (blocks, layout) = (self.pipeline.cleaners.clone(), self.pipeline.layout.clone());
-            let mut reader = self.log.reader(RECEIVED, partition)?;
-            reader.only(SectionKind::Rows);
+            let reader = self.log.reader(RECEIVED, partition)?;
             let stage = CleanStage {
                 // The blocks were built once when the file was checked; they build again.
                 build: Box::new(move || Chain::new(&layout, catalog::chain(&blocks, &layout).unwrap_or_default())),
@@ -180,7 +180,7 @@ impl Builder<'_> {
         let newest = lock(&writer).newest();
         let settings =
             serde_json::to_string(&(&section.code, section.named_fields(), &section.options, tags)).map_err(failed)?;
-        let snapshots = Snapshots::new(&self.data, &section.topic(), partition, &settings);
+        let snapshots = Snapshots::new(&Files::default(), &self.data, &section.topic(), partition, &settings);
         let part = ModelPartition {
             board: board(&newest, &writer),
             state: Arc::new(Mutex::new(ModelState { state: "starting", ..ModelState::default() })),
@@ -295,8 +295,7 @@ impl Builder<'_> {
         let sink = catalog::sink(block, &context).map_err(failed)?;
         let instance =
             SinkInstance { origin: origin.to_owned(), partition, totals: Arc::default(), keep_from: Arc::default() };
-        let mut reader = self.log.reader(origin, partition)?;
-        reader.only(section);
+        let reader = self.log.reader(origin, partition)?;
         let stage = DeliverStage {
             sink,
             news: reader.published(),

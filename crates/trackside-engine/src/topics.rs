@@ -200,7 +200,7 @@ impl Cursor {
     fn look(&mut self, index: usize) -> Result<(), LogError> {
         let part = &mut self.parts[index];
         for frame in part.read()? {
-            let Some(rows) = frame.section(self.section).filter(|rows| rows.num_rows() > 0) else { continue };
+            let Some(rows) = frame.section(self.section)?.filter(|rows| rows.num_rows() > 0) else { continue };
             let counted = self.section == SectionKind::Rows;
             if counted && !overlaps(rows, self.start, self.stop) {
                 continue;

@@ -18,16 +18,17 @@
 //! ```
 
 use crate::logs::ipc;
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trackside_core::batch::time_range;
 use trackside_core::log::{
-    Appended, Budget, End, EpochStart, FileLocation, Frame, FrameDraft, FrameHead, FrameMeta, Log, LogError, LogReader,
-    LogSync, LogWriter, SectionKind,
+    Appended, Budget, Decode, End, EpochStart, FileLocation, Frame, FrameDraft, FrameHead, FrameMeta, Log, LogError,
+    LogReader, LogSync, LogWriter, Section, SectionKind,
 };
-use trackside_log::{AlignedBytes, DirLock, Draft, Options, RealVfs, Store};
+use trackside_log::{AlignedBytes, DirLock, Draft, Options, RealVfs, Store, Vfs};
 
 /// Folder of the log below the data directory.
 pub const FOLDER: &str = "log";
@@ -46,7 +47,12 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the log below a data directory; nothing is created before a partition gets its writer.
     pub fn open(data: &Path, options: Options) -> Result<Self, LogError> {
-        let store = Store::open(Arc::new(RealVfs), &data.join(FOLDER), options).map_err(in_words)?;
+        Self::over(Arc::new(RealVfs), data, options)
+    }
+
+    /// The same, over a file system of the caller's choice.
+    pub fn over(vfs: Arc<dyn Vfs>, data: &Path, options: Options) -> Result<Self, LogError> {
+        let store = Store::open(vfs, &data.join(FOLDER), options).map_err(in_words)?;
         Ok(Self { store })
     }
 }
@@ -66,7 +72,7 @@ impl Log for Embedded {
 
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
         let reader = self.store.reader(topic, partition).map_err(in_words)?;
-        Ok(Box::new(Reader { reader, path: None, only: None }))
+        Ok(Box::new(Reader::new(reader)))
     }
 
     fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError> {
@@ -170,14 +176,10 @@ struct Reader {
     reader: trackside_log::Reader,
     /// The newest segment's path in both forms: frames of one segment share it.
     path: Option<(Arc<Path>, Arc<PathBuf>)>,
-    only: Option<SectionKind>,
+    decode: Arc<Decode>,
 }
 
 impl LogReader for Reader {
-    fn only(&mut self, kind: SectionKind) {
-        self.only = Some(kind);
-    }
-
     fn read(&mut self, from: u64, budget: Budget, end: End) -> Result<Vec<Frame>, LogError> {
         let frames = match end {
             End::Published => self.reader.read(from, budget.bytes, budget.frames),
@@ -215,16 +217,22 @@ impl LogReader for Reader {
 }
 
 impl Reader {
+    fn new(reader: trackside_log::Reader) -> Self {
+        let decoder = ipc::Decoder::default();
+        Self { reader, path: None, decode: Arc::new(move |bytes| decoder.decode(bytes)) }
+    }
+
     fn frame(&mut self, frame: &trackside_log::Frame) -> Result<Frame, LogError> {
         let info = &frame.info;
         let head = head(&info.borrow())?;
-        let bytes = Bytes::from_owner(Shared(frame.shared()));
+        let bytes = Buffer::from(Bytes::from_owner(Shared(frame.shared())));
         let mut sections = Vec::with_capacity(frame.sections.len());
         for section in &frame.sections {
             // A kind that a later version wrote is passed over.
             let kind = SectionKind::from_number(section.kind);
-            if let Some(kind) = kind.filter(|kind| self.only.is_none_or(|only| only == *kind)) {
-                sections.push((kind, ipc::decode(bytes.slice(section.range.clone()))?));
+            if let Some(kind) = kind {
+                let bytes = bytes.slice_with_length(section.range.start, section.range.len());
+                sections.push(Section::encoded(kind, bytes, self.decode.clone()));
             }
         }
         let (rows_at, rows_length) = frame.section_location(SectionKind::Rows as u16).unwrap_or_default();
@@ -236,7 +244,8 @@ impl Reader {
             rows_length,
         };
         let FrameHead { epoch, first, end, meta } = head;
-        Ok(Frame { epoch, first, end, meta, ingest_time: info.ingest_time, sections, location: Some(location) })
+        let (num_rows, ingest_time) = (info.rows as usize, info.ingest_time);
+        Ok(Frame { epoch, first, end, num_rows, meta, ingest_time, sections, location: Some(location) })
     }
 
     fn path(&mut self, path: &Arc<Path>) -> Arc<PathBuf> {
@@ -260,7 +269,7 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-fn head(info: &trackside_log::FrameInfo<'_>) -> Result<FrameHead, LogError> {
+pub(super) fn head(info: &trackside_log::FrameInfo<'_>) -> Result<FrameHead, LogError> {
     let meta: FrameMeta = serde_json::from_slice(info.meta).map_err(|error| {
         LogError::Damaged(format!(
             "the frame at offset {} (epoch {}) says of itself what is not understood: {error}; \
@@ -323,12 +332,13 @@ mod tests {
 
         let mut reader = log.reader("clean", 3).unwrap();
         let frames = reader.read(0, ALL, End::Published).unwrap();
-        reader.only(SectionKind::DeadLetters);
-        let letters = &reader.read(0, ALL, End::Published).unwrap()[0];
-        assert_eq!((letters.end, &letters.sections[..]), (4, &draft.sections[1..]));
         assert_eq!((frames[0].first, frames[0].end, frames[0].ingest_time), (0, 4, 99));
-        assert_eq!((&frames[0].meta, &frames[0].sections), (&draft.meta, &draft.sections));
-        assert_eq!((frames[1].meta.kind, frames[1].end, frames[1].num_rows()), (FrameKind::Tick, 5, 0));
+        assert_eq!(frames[0].meta, draft.meta);
+        for (kind, batch) in &draft.sections {
+            assert_eq!(frames[0].section(*kind).unwrap(), Some(batch));
+        }
+        assert_eq!((frames[0].num_rows, frames[0].section(SectionKind::Forecasts).unwrap()), (4, None));
+        assert_eq!((frames[1].meta.kind, frames[1].end, frames[1].num_rows), (FrameKind::Tick, 5, 0));
         assert!(Arc::ptr_eq(&frames[0].location.as_ref().unwrap().path, &frames[1].location.as_ref().unwrap().path));
         assert_eq!(log.topics().unwrap(), [("clean".to_string(), vec![3])]);
     }
@@ -340,10 +350,11 @@ mod tests {
         let log = Embedded { store: store.clone() };
         log.writer("clean", 0, &mut |_| true).unwrap().append(&draft()).unwrap();
         let raw = store.reader("clean", 0).unwrap().read(0, u64::MAX, 1).unwrap().remove(0);
-        let mut reader = Reader { reader: store.reader("clean", 0).unwrap(), path: None, only: None };
+        let mut reader = Reader::new(store.reader("clean", 0).unwrap());
         let frame = reader.frame(&raw).unwrap();
-        for (_, batch) in &frame.sections {
-            assert_inside(batch, raw.shared().as_ptr_range());
+        assert_eq!(frame.sections.len(), 2);
+        for section in &frame.sections {
+            assert_inside(section.batch().unwrap(), raw.shared().as_ptr_range());
         }
     }
 

@@ -16,11 +16,14 @@
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::MetadataVersion;
-use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use bytes::Bytes;
+use arrow::ipc::{MetadataVersion, root_as_message};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use trackside_core::log::LogError;
 
 /// Alignment of every message and buffer, from the start of the section.
@@ -41,29 +44,120 @@ fn write(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     writer.finish()
 }
 
-/// The batch of a section, pointing into `section`. The caller has checked the bytes against their checksum: Arrow's
-/// reader validates what it reads, but not every torn header gently.
-pub fn decode(section: Bytes) -> Result<RecordBatch, LogError> {
-    let length = section.len();
-    let mut buffer = Buffer::from(section);
-    let mut decoder = StreamDecoder::new();
-    let batch = match decoder.decode(&mut buffer) {
-        Ok(Some(batch)) => batch,
-        Ok(None) => return Err(damaged(length, "it ends before its batch")),
-        Err(error) => return Err(damaged(length, error)),
-    };
-    // What follows must be the end of the stream and nothing else.
-    match decoder.decode(&mut buffer).and_then(|more| decoder.finish().map(|()| more)) {
-        Ok(None) => Ok(batch),
-        Ok(Some(_)) => Err(damaged(length, "it holds more than one batch")),
-        Err(error) => Err(damaged(length, error)),
+/// The batch of a section, for a single look; whoever reads many keeps a [`Decoder`].
+pub fn decode(section: Buffer) -> Result<RecordBatch, LogError> {
+    Decoder::default().decode(section)
+}
+
+/// Decodes sections of one topic. It remembers the last schema: a topic's frames all carry the same, and reading it
+/// anew would cost more than all the rest of a small frame. Batches of frames alike share one schema, then.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    known: Mutex<Option<Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    /// The schema's message as it stands in a section.
+    message: Buffer,
+    schema: SchemaRef,
+}
+
+impl Decoder {
+    /// The batch of a section, pointing into `section`. The caller has checked the bytes against their checksum: Arrow's
+    /// reader validates what it reads, but not every torn header gently.
+    pub fn decode(&self, section: Buffer) -> Result<RecordBatch, LogError> {
+        let length = section.len();
+        self.read(section).map_err(|error| {
+            LogError::Damaged(format!(
+                "a section of {length} bytes is not an Arrow IPC stream of one batch: {error}; it was not written by this log"
+            ))
+        })
+    }
+
+    fn read(&self, section: Buffer) -> Result<RecordBatch, ArrowError> {
+        let mut rest = Messages { rest: section };
+        let first = rest.next()?.ok_or_else(|| unfit("it is empty"))?;
+        let schema = self.schema(&first.head)?;
+        let (mut dictionaries, mut rows) = (HashMap::new(), None);
+        while let Some(Message { head, body }) = rest.next()? {
+            let message = root(&head)?;
+            let version = message.version();
+            match (message.header_as_dictionary_batch(), message.header_as_record_batch()) {
+                (Some(batch), _) => read_dictionary(&body, batch, &schema, &mut dictionaries, &version)?,
+                (_, Some(batch)) if rows.is_none() => {
+                    rows = Some(read_record_batch(&body, batch, schema.clone(), &dictionaries, None, &version)?);
+                }
+                (_, Some(_)) => return Err(unfit("it holds more than one batch")),
+                _ => return Err(unfit("it holds a message that is neither dictionary nor batch")),
+            }
+        }
+        if !rest.rest.is_empty() {
+            return Err(unfit("it goes on behind its end"));
+        }
+        rows.ok_or_else(|| unfit("it ends before its batch"))
+    }
+
+    fn schema(&self, message: &Buffer) -> Result<SchemaRef, ArrowError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref().filter(|known| known.message.as_slice() == message.as_slice()) {
+            return Ok(known.schema.clone());
+        }
+        let read = root(message)?.header_as_schema().ok_or_else(|| unfit("it does not begin with a schema"))?;
+        let schema: SchemaRef = Arc::new(fb_to_schema(read));
+        // Copied: a slice would keep the whole frame, or its segment's map, alive.
+        *known = Some(Known { message: Buffer::from(message.as_slice()), schema: schema.clone() });
+        Ok(schema)
     }
 }
 
-fn damaged(length: usize, what: impl std::fmt::Display) -> LogError {
-    LogError::Damaged(format!(
-        "a section of {length} bytes is not an Arrow IPC stream of one batch: {what}; it was not written by this log"
-    ))
+/// One message of a stream: its flatbuffer, and the buffers that it speaks of.
+struct Message {
+    head: Buffer,
+    body: Buffer,
+}
+
+/// The messages of a stream up to its end mark.
+struct Messages {
+    rest: Buffer,
+}
+
+impl Messages {
+    fn next(&mut self) -> Result<Option<Message>, ArrowError> {
+        let Some(([mark, size], _)) = self.rest.as_slice().as_chunks::<4>().0.split_first_chunk::<2>() else {
+            return Err(unfit("it has no end mark"));
+        };
+        if *mark != CONTINUATION {
+            return Err(unfit("a message does not begin with its mark"));
+        }
+        let size = u32::from_le_bytes(*size) as usize;
+        self.rest.advance(8);
+        if size == 0 {
+            return Ok(None);
+        }
+        let head = self.take(size)?;
+        let body = usize::try_from(root(&head)?.bodyLength()).map_err(|_| unfit("a message has a negative length"))?;
+        Ok(Some(Message { head, body: self.take(body)? }))
+    }
+
+    fn take(&mut self, size: usize) -> Result<Buffer, ArrowError> {
+        if size > self.rest.len() {
+            return Err(unfit("it is cut short"));
+        }
+        let taken = self.rest.slice_with_length(0, size);
+        self.rest.advance(size);
+        Ok(taken)
+    }
+}
+
+const CONTINUATION: [u8; 4] = [0xFF; 4];
+
+fn root(head: &[u8]) -> Result<arrow::ipc::Message<'_>, ArrowError> {
+    root_as_message(head).map_err(|error| unfit(format!("a message cannot be read: {error}")))
+}
+
+fn unfit(what: impl Into<String>) -> ArrowError {
+    ArrowError::IpcError(what.into())
 }
 
 #[cfg(test)]
@@ -120,7 +214,7 @@ pub(super) mod tests {
         let mut section = Vec::new();
         for part in [batch.clone(), batch.slice(1, 2), batch.slice(0, 0), batch.slice(3, 1)] {
             encode(&part, &mut section).unwrap();
-            assert_eq!(decode(Bytes::copy_from_slice(&section)).unwrap(), part);
+            assert_eq!(decode(Buffer::from(section.as_slice())).unwrap(), part);
         }
     }
 
@@ -131,7 +225,7 @@ pub(super) mod tests {
         let twice = [&section[..], &section[..]].concat();
         for broken in [&b""[..], &section[..section.len() / 2], &section[..100], b"hello, world, how are you?", &twice]
         {
-            let error = decode(Bytes::copy_from_slice(broken)).unwrap_err();
+            let error = decode(Buffer::from(broken)).unwrap_err();
             assert!(matches!(error, LogError::Damaged(_)), "{error}");
         }
     }

@@ -16,6 +16,7 @@
 use super::embedded::in_words;
 use super::ipc;
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -31,12 +32,14 @@ pub const MAX_MAPS: usize = 8;
 pub struct MappedReader {
     /// The most recently used last.
     maps: VecDeque<Arc<Map>>,
+    decoder: ipc::Decoder,
 }
 
 impl MappedReader {
     /// The batch of the section that lies at this position of the segment.
     pub fn read(&mut self, path: &Path, section_at: u64, section_length: u64) -> Result<RecordBatch, LogError> {
-        section(self.map(path)?, section_at, section_length)
+        let map = self.map(path)?;
+        section(&self.decoder, map, section_at, section_length)
     }
 
     fn map(&mut self, path: &Path) -> Result<Arc<Map>, LogError> {
@@ -54,10 +57,10 @@ impl MappedReader {
 
 /// The same for a single look.
 pub fn read_mapped(path: &Path, section_at: u64, section_length: u64) -> Result<RecordBatch, LogError> {
-    section(Map::open(path).map_err(in_words)?, section_at, section_length)
+    section(&ipc::Decoder::default(), Map::open(path).map_err(in_words)?, section_at, section_length)
 }
 
-fn section(map: Arc<Map>, at: u64, length: u64) -> Result<RecordBatch, LogError> {
+fn section(decoder: &ipc::Decoder, map: Arc<Map>, at: u64, length: u64) -> Result<RecordBatch, LogError> {
     let end = at.checked_add(length).filter(|end| *end <= map.as_slice().len() as u64).ok_or_else(|| {
         LogError::Damaged(format!(
             "a section of {length} bytes at {at} would reach beyond the end of `{}`",
@@ -65,7 +68,8 @@ fn section(map: Arc<Map>, at: u64, length: u64) -> Result<RecordBatch, LogError>
         ))
     })?;
     // The range lies in the map, whose length is a usize.
-    ipc::decode(Bytes::from_owner(Mapped(map)).slice(at as usize..end as usize))
+    let bytes = Buffer::from(Bytes::from_owner(Mapped(map)));
+    decoder.decode(bytes.slice_with_length(at as usize, (end - at) as usize))
 }
 
 /// A map as the owner of the buffers that point into it.

@@ -3,7 +3,12 @@
 //! The output asks nobody how far it had come: its newest frame carries the input range and the counts. After a
 //! restart the state comes from the newest snapshot at or before that position, and the rows between are replayed
 //! with their output suppressed. From the same `received` the same rows come out, however they were cut.
+//!
+//! A reload may order another chain. It takes over between two frames: cleaners whose block is unchanged keep their
+//! state, and that moment becomes a snapshot of the new chain before it cleans its first row, so that a restart goes on
+//! from there and nowhere else.
 
+use crate::config::Block;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::offline::fitted;
@@ -14,6 +19,7 @@ use crate::wall::now;
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trackside_core::batch;
@@ -23,6 +29,7 @@ use trackside_core::log::{
     Budget, End, Frame, FrameDraft, FrameKind, FrameMeta, LogError, LogReader, LogWriter, SectionKind,
 };
 use trackside_core::operator::Operator;
+use trackside_core::planted::{Bug, planted};
 use trackside_core::position::{InputRange, Position};
 use trackside_core::series::SeriesIndex;
 use trackside_core::work::{CleanLayout, Touches, Work};
@@ -35,6 +42,12 @@ const COALESCE: usize = 8192;
 const WAIT: Duration = Duration::from_millis(100);
 /// Behind damage at the end of the log there is nothing to read; this keeps the loop from spinning on it.
 pub(crate) const DAMAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a new chain waits for what the old one wrote to be durable.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+const HANDOVER_STEP: Duration = Duration::from_millis(2);
 
 /// The chain of one partition: pure, as its operators are.
 pub(crate) struct Chain {
@@ -113,9 +126,39 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// Takes over the series, and the state of every cleaner that stands in both chains with an unchanged block.
+    fn take_over(&mut self, old: &Self, blocks: &[Block], old_blocks: &[Block]) {
+        self.index = SeriesIndex::restore(self.layout.layout.tags(), old.index.encoded().to_vec());
+        for (operator, block) in self.operators.iter_mut().zip(blocks) {
+            let Some(held) = old_blocks.iter().position(|old| old.same_as(block)) else { continue };
+            let state = old.operators.get(held).map(|old| old.snapshot()).unwrap_or_default();
+            if let Err(error) = operator.restore(&state) {
+                tracing::warn!(cleaner = block.name, %error, "a cleaner could not keep its state and begins anew");
+            }
+        }
+    }
+}
+
+/// Where a reload leaves a chain for a partition's stage.
+pub(crate) type Orders = Arc<Mutex<Option<Order>>>;
+
+/// A chain that shall take over.
+pub(crate) struct Order {
+    pub(crate) build: Box<dyn Fn() -> Chain + Send>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshot_every: Duration,
+    /// Told when it has.
+    pub(crate) done: Sender<()>,
+}
+
 /// Everything that one partition's cleaning needs.
 pub(crate) struct CleanStage {
     pub(crate) build: Box<dyn Fn() -> Chain + Send>,
+    /// What the chain is built from.
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) orders: Orders,
     pub(crate) reader: Box<dyn LogReader>,
     pub(crate) writer: Arc<Mutex<Box<dyn LogWriter>>>,
     pub(crate) snapshots: Snapshots,
@@ -135,6 +178,14 @@ struct Pending {
     output: u64,
 }
 
+/// A partition's cleaning under way: the chain, and where it stands.
+pub(crate) struct Cleaning {
+    chain: Chain,
+    position: Position,
+    counts: Counts,
+    pending: Option<Pending>,
+}
+
 impl CleanStage {
     /// Runs until the stop is set and the input is worked through.
     pub(crate) fn run(mut self) {
@@ -152,39 +203,55 @@ impl CleanStage {
         self.meter.state(StageState::Finished, None);
     }
 
-    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+    /// Goes on from where the output ends.
+    pub(crate) fn begin(&mut self) -> Result<Cleaning, Failure> {
         let newest = lock(&self.writer).newest();
-        let mut counts = newest.as_ref().map(|head| head.meta.counts.clone()).unwrap_or_default();
+        let counts = newest.as_ref().map(|head| head.meta.counts.clone()).unwrap_or_default();
         let oldest = self.reader.oldest().map_err(from_log)?;
-        let done = newest
-            .and_then(|head| head.meta.input)
-            .map_or(Position { epoch: 0, offset: oldest }, |i| Position { epoch: i.epoch, offset: i.to });
-        let mut chain = self.recover(done, oldest)?;
-        let mut position = done;
-        let mut pending: Option<Pending> = None;
+        let done = newest.and_then(|head| head.meta.input).map_or(Position { epoch: 0, offset: oldest }, |i| {
+            Position { epoch: i.epoch, offset: if planted(Bug::SendTwice) { i.from } else { i.to } }
+        });
+        let chain = self.recover(done, oldest)?;
+        Ok(Cleaning { chain, position: done, counts, pending: None })
+    }
+
+    /// Works through what can be read at once; whether there was anything.
+    pub(crate) fn advance(&mut self, at: &mut Cleaning) -> Result<bool, Failure> {
+        let groups = coalesced(self.reader.read(at.position.offset, BUDGET, End::Published).map_err(from_log)?)?;
+        let any = !groups.is_empty();
+        for frames in groups {
+            at.position = self.step(&mut at.chain, &frames, &mut at.counts)?;
+        }
+        Ok(any)
+    }
+
+    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let mut at = self.begin()?;
         let mut saved = Instant::now();
         loop {
             if self.stop.is_overdue() {
                 return Ok(());
             }
-            if !self.reader.wait(position.offset, End::Published, WAIT) {
+            let order = lock(&self.orders).take();
+            if let Some(order) = order {
+                self.hand_over(order, &mut at.chain, at.position);
+                (at.pending, saved) = (None, Instant::now());
+            }
+            if !self.reader.wait(at.position.offset, End::Published, WAIT) {
                 self.meter.state(StageState::Waiting, None);
-                if self.stop.is_set() && self.reader.published() <= position.offset {
-                    self.save(&chain, position, &mut pending, true);
+                if self.stop.is_set() && self.reader.published() <= at.position.offset {
+                    self.save(&mut at, true);
                     return Ok(());
                 }
             }
-            let groups = coalesced(self.reader.read(position.offset, BUDGET, End::Published).map_err(from_log)?);
-            if groups.is_empty() && self.reader.published() > position.offset {
-                self.stop.wait(DAMAGE_PAUSE); // quarantined: nothing readable follows yet
-            }
-            for frames in groups {
-                position = self.step(&mut chain, &frames, &mut counts)?;
+            if self.advance(&mut at)? {
                 backoff.reset();
+            } else if self.reader.published() > at.position.offset {
+                self.stop.wait(DAMAGE_PAUSE); // quarantined: nothing readable follows yet
             }
             if saved.elapsed() >= self.snapshot_every {
                 saved = Instant::now();
-                self.save(&chain, position, &mut pending, false);
+                self.save(&mut at, false);
             }
         }
     }
@@ -206,18 +273,56 @@ impl CleanStage {
             frames.retain(|frame| frame.end <= done.offset);
             let Some(last) = frames.last() else { break };
             from = last.end;
-            for frames in coalesced(frames) {
+            for frames in coalesced(frames)? {
                 run_chain(&mut chain, &frames)?;
             }
         }
         Ok(chain)
     }
 
+    /// A new chain takes over at `position`.
+    fn hand_over(&mut self, order: Order, chain: &mut Chain, position: Position) {
+        let Order { build, blocks, snapshots, snapshot_every, done } = order;
+        let mut next = build();
+        next.take_over(chain, &blocks, &self.blocks);
+        let state = next.snapshot();
+        (self.build, self.blocks, self.snapshots, self.snapshot_every) = (build, blocks, snapshots, snapshot_every);
+        *chain = next;
+        // Until the new settings have two generations of their own, a restart may need all that is held.
+        self.keep_from.store(self.snapshots.oldest().map_or(0, |old| old.position.offset), Relaxed);
+        let saved = match self.is_durable(HANDOVER) {
+            true => self.snapshots.save(&Snapshot { position, state }).map_err(|error| error.to_string()),
+            false => Err("what the old chain wrote is not durable yet".into()),
+        };
+        if let Err(error) = saved {
+            tracing::warn!(
+                error,
+                "the new chain begins without a snapshot; a restart before the next one replays what the log holds"
+            );
+        }
+        _ = done.send(()); // who waits for it may have lost patience
+    }
+
+    /// Waits until all that was written is durable: a snapshot may not stand on less.
+    fn is_durable(&self, patience: Duration) -> bool {
+        let (end, writer) = (Instant::now() + patience, &self.writer);
+        let durable = || {
+            let writer = lock(writer);
+            writer.durable() >= writer.published()
+        };
+        while !durable() {
+            if Instant::now() >= end || self.stop.wait(HANDOVER_STEP) {
+                return durable();
+            }
+        }
+        true
+    }
+
     /// One batch: input frames of one epoch in, one output frame out.
     fn step(&mut self, chain: &mut Chain, frames: &[Frame], counts: &mut Counts) -> Result<Position, Failure> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(Failure::stop("no frames")) };
         let input = InputRange { epoch: first.epoch, from: first.first, to: last.end };
-        let consumed: usize = frames.iter().map(Frame::num_rows).sum();
+        let consumed: usize = frames.iter().map(|frame| frame.num_rows).sum();
         let cleaned = run_chain(chain, frames)?;
         let now = now();
         let mut next = counts.clone();
@@ -268,8 +373,8 @@ impl CleanStage {
     }
 
     /// Notes the state now, and writes the one noted before if its output has become durable.
-    fn save(&self, chain: &Chain, position: Position, pending: &mut Option<Pending>, last: bool) {
-        if let Some(ready) = pending.take_if(|p| lock(&self.writer).durable() >= p.output) {
+    pub(crate) fn save(&self, at: &mut Cleaning, last: bool) {
+        if let Some(ready) = at.pending.take_if(|p| lock(&self.writer).durable() >= p.output) {
             match self.snapshots.save(&ready.snapshot) {
                 Ok(()) => self.keep_from.store(self.snapshots.oldest().map_or(0, |old| old.position.offset), Relaxed),
                 Err(error) => {
@@ -277,24 +382,25 @@ impl CleanStage {
                 }
             }
         }
-        if pending.is_none() && !last {
+        if at.pending.is_none() && !last {
             let output = lock(&self.writer).published();
-            *pending = Some(Pending { snapshot: Snapshot { position, state: chain.snapshot() }, output });
+            let snapshot = Snapshot { position: at.position, state: at.chain.snapshot() };
+            at.pending = Some(Pending { snapshot, output });
         }
     }
 }
 
 /// Frames that are worked through together: of one epoch, ticks alone, small ones up to [`COALESCE`] rows.
-fn coalesced(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
+fn coalesced(frames: Vec<Frame>) -> Result<Vec<Vec<Frame>>, Failure> {
     let mut groups: Vec<Vec<Frame>> = Vec::new();
     let mut rows = 0;
     for frame in frames {
-        let more = frame.num_rows();
+        let more = frame.num_rows;
         let alone = frame.meta.kind != FrameKind::Rows;
         match groups.last_mut() {
             Some(group)
                 if !alone
-                    && same_columns(&group[0], &frame)
+                    && same_columns(&group[0], &frame).map_err(from_log)?
                     && group[0].epoch == frame.epoch
                     && group[0].meta.kind == FrameKind::Rows
                     && rows + more <= COALESCE =>
@@ -308,22 +414,23 @@ fn coalesced(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
             }
         }
     }
-    groups
+    Ok(groups)
 }
 
 /// Whether the frames can be put together: neither has rows, or those of both have the same columns.
-pub(crate) fn same_columns(left: &Frame, right: &Frame) -> bool {
-    match (left.rows(), right.rows()) {
+pub(crate) fn same_columns(left: &Frame, right: &Frame) -> Result<bool, LogError> {
+    Ok(match (left.rows()?, right.rows()?) {
         (Some(left), Some(right)) => left.schema_ref() == right.schema_ref(),
         _ => true,
-    }
+    })
 }
 
 fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Failure> {
     for tick in frames.iter().filter(|frame| frame.meta.kind == FrameKind::Tick) {
         chain.tick(tick.ingest_time);
     }
-    let batches: Vec<RecordBatch> = frames.iter().filter_map(|frame| frame.rows().cloned()).collect();
+    let batches = frames.iter().filter_map(|frame| frame.rows().transpose()).map(|rows| rows.cloned());
+    let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(from_log)?;
     let rows = batch::concat(&batches)
         .map_err(|error| Failure::stop(format!("frames of `received` do not fit together: {error}")))?;
     let Some(mut rows) = rows else { return Ok(None) };
@@ -331,7 +438,7 @@ fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Fai
         // Received before the schema of the pipeline file was changed: columns are found by name.
         rows = fitted(&chain.layout.layout, &rows)?;
     }
-    let offsets = frames.iter().flat_map(|frame| (frame.first..).take(frame.num_rows())).collect();
+    let offsets = frames.iter().flat_map(|frame| (frame.first..).take(frame.num_rows)).collect();
     chain.process(rows, offsets).map(Some)
 }
 

@@ -63,50 +63,66 @@ impl DeliverStage {
         }
     }
 
-    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+    /// Where the sink goes on: it is asked, and nobody else.
+    pub(crate) fn begin(&mut self) -> Result<u64, Failure> {
         let resumed = self.sink.resume()?;
         if let Some(position) = resumed {
             self.check_stand(position)?;
         }
-        let mut offset = match resumed {
+        let offset = match resumed {
             Some(position) => position.offset,
             None if self.sink.only_new() => self.news,
             None => self.reader.oldest().map_err(from_log)?,
         };
         self.keep_from.store(offset, Relaxed);
+        Ok(offset)
+    }
+
+    /// Hands over what is durable and can be read at once; whether there was anything.
+    pub(crate) fn advance(&mut self, offset: &mut u64) -> Result<bool, Failure> {
+        let frames = self.reader.read(*offset, BUDGET, End::Durable).map_err(from_log)?;
+        let any = !frames.is_empty();
+        for frame in frames {
+            let rows = self.rows(&frame, *offset)?;
+            let count = rows.rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+            self.sink.write(&rows)?;
+            *offset = frame.end;
+            self.meter.rows.fetch_add(count, Relaxed);
+            if count > 0 {
+                self.meter.latency.note(now() - frame.ingest_time);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Lets the sink commit if it is due, or in any case.
+    pub(crate) fn commit(&mut self, all: bool) -> Result<(), Failure> {
+        let committed = if all { self.sink.flush(now())? } else { self.sink.poll(now())? };
+        self.committed(committed);
+        Ok(())
+    }
+
+    fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
+        let mut offset = self.begin()?;
         loop {
             let stopping = self.stop.is_set();
             if self.stop.is_overdue() {
                 return Ok(());
             }
             if self.reader.wait(offset, End::Durable, WAIT) {
-                let frames = self.reader.read(offset, BUDGET, End::Durable).map_err(from_log)?;
-                if frames.is_empty() {
+                if !self.advance(&mut offset)? {
                     self.stop.wait(DAMAGE_PAUSE);
-                }
-                for frame in frames {
-                    let rows = self.rows(&frame, offset);
-                    let count = rows.rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
-                    self.sink.write(&rows)?;
-                    offset = frame.end;
-                    self.meter.rows.fetch_add(count, Relaxed);
-                    if count > 0 {
-                        self.meter.latency.note(now() - frame.ingest_time);
-                    }
                 }
                 self.meter.state(StageState::Running, None);
                 backoff.reset();
             } else {
                 self.meter.state(StageState::Waiting, None);
                 if stopping {
-                    let committed = self.sink.flush(now())?;
-                    self.committed(committed);
-                    return Ok(());
+                    return self.commit(true);
                 }
             }
             self.meter.lag.store(self.reader.published().saturating_sub(offset), Relaxed);
-            let committed = self.sink.poll(now())?;
-            self.committed(committed);
+            self.commit(false)?;
         }
     }
 
@@ -132,20 +148,20 @@ impl DeliverStage {
     }
 
     /// The part of a frame from `offset` on (a sink's position may lie inside of a frame).
-    fn rows(&self, frame: &Frame, offset: u64) -> SinkRows {
-        let mut rows = frame.section(self.section).cloned();
+    fn rows(&self, frame: &Frame, offset: u64) -> Result<SinkRows, Failure> {
+        let mut rows = frame.section(self.section).map_err(from_log)?.cloned();
         let mut first = frame.first;
         if self.section == SectionKind::Rows && offset > frame.first {
             let skip = (offset - frame.first) as usize;
             rows = rows.map(|rows| rows.slice(skip.min(rows.num_rows()), rows.num_rows().saturating_sub(skip)));
             first = offset;
         }
-        SinkRows {
+        Ok(SinkRows {
             epoch: frame.epoch,
             first,
             end: frame.end,
             ingest_time: frame.ingest_time,
             rows: rows.filter(|rows| rows.num_rows() > 0),
-        }
+        })
     }
 }

@@ -27,7 +27,9 @@ use std::time::{Duration, Instant};
 use trackside_core::batch::{row_json, times};
 use trackside_core::dead_letter::{self, DeadLetter, Stage};
 use trackside_core::error::Failure;
-use trackside_core::log::{Budget, End, FrameDraft, FrameKind, FrameMeta, LogReader, LogWriter, SectionKind};
+use trackside_core::log::{
+    Budget, End, Frame, FrameDraft, FrameKind, FrameMeta, LogError, LogReader, LogWriter, SectionKind,
+};
 use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRuntime};
 use trackside_core::position::{InputRange, Position};
 
@@ -125,13 +127,14 @@ impl ModelStage {
                 }
             }
             self.skip(&mut session)?;
-            let frames = self.reader.read(session.position.offset, BUDGET, End::Published).map_err(from_log)?;
+            let frames = read(&mut *self.reader, session.position.offset).map_err(from_log)?;
             if frames.is_empty() && self.reader.published() > session.position.offset {
                 self.stop.wait(DAMAGE_PAUSE);
             }
             let max_frames = if session.card.split { 1 } else { usize::MAX };
             while let Some(batch) =
                 Batch::gather(&frames, session.position.offset, self.model.max_batch, max_frames, u64::MAX)
+                    .map_err(from_log)?
             {
                 self.step(&mut session, batch)?;
                 backoff.reset();
@@ -181,12 +184,9 @@ impl ModelStage {
         if offset < position.offset {
             let excluded = self.excluded(held.map(|(output, _)| output)).map_err(|error| died(&error))?;
             while offset < position.offset {
-                let frames = self.reader.read(offset, BUDGET, End::Published).map_err(|error| died(&error))?;
-                let Some((batch, to)) =
-                    Batch::gather_replay(&frames, offset, self.model.max_batch, position.offset, &excluded)
-                else {
-                    break;
-                };
+                let frames = read(&mut *self.reader, offset).map_err(|error| died(&error))?;
+                let batch = Batch::gather_replay(&frames, offset, self.model.max_batch, position.offset, &excluded);
+                let Some((batch, to)) = batch.map_err(|error| died(&error))? else { break };
                 if let Some(batch) = batch.filter(|batch| batch.rows() > 0) {
                     self.runtime.update(&batch.request(true, &excluded))?;
                 }
@@ -203,7 +203,7 @@ impl ModelStage {
     }
 
     /// What the output from `from` on says was dead or skipped.
-    fn excluded(&mut self, from: Option<u64>) -> Result<Excluded, trackside_core::log::LogError> {
+    fn excluded(&mut self, from: Option<u64>) -> Result<Excluded, LogError> {
         let mut excluded = Excluded::default();
         let mut offset = from.unwrap_or(0).max(self.output.oldest()?);
         loop {
@@ -215,7 +215,7 @@ impl ModelStage {
                     excluded.skipped.push((input.from, input.to));
                 }
                 let offsets = frame
-                    .section(SectionKind::DeadLetters)
+                    .section(SectionKind::DeadLetters)?
                     .and_then(|letters| letters.column_by_name("offset").cloned());
                 if let Some(offsets) = offsets.as_ref().and_then(|column| column.as_primitive_opt::<Int64Type>()) {
                     excluded.dead.extend(offsets.iter().flatten().map(|offset| offset as u64));
@@ -441,8 +441,9 @@ impl ModelStage {
         while self.reader.published().saturating_sub(session.position.offset) > self.model.max_backlog {
             let offset = session.position.offset;
             let room = usize::try_from(self.reader.published() - offset - self.model.max_backlog).unwrap_or(usize::MAX);
-            let frames = self.reader.read(offset, BUDGET, End::Published).map_err(from_log)?;
-            let Some(batch) = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX) else { break };
+            let frames = read(&mut *self.reader, offset).map_err(from_log)?;
+            let batch = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX).map_err(from_log)?;
+            let Some(batch) = batch else { break };
             let mut counts = session.counts.clone();
             add(&mut counts, names::CONSUMED, batch.rows() as u64);
             add(&mut counts, names::SKIPPED, batch.rows() as u64);
@@ -497,6 +498,11 @@ impl ModelStage {
     fn tell(&self, change: impl FnOnce(&mut ModelState)) {
         change(&mut lock(&self.state));
     }
+}
+
+/// The next frames; shared, for a batch holds on to those that it takes rows of.
+fn read(reader: &mut dyn LogReader, from: u64) -> Result<Vec<Arc<Frame>>, LogError> {
+    Ok(reader.read(from, BUDGET, End::Published)?.into_iter().map(Arc::new).collect())
 }
 
 fn from_fault(fault: ModelFault) -> Failure {

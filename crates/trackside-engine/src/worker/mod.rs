@@ -1,5 +1,6 @@
 //! Where a model's code runs: in a worker process ([`process`]), fed over a socket ([`wire`]) with places in the log
-//! that it maps by itself.
+//! that it maps by itself ([`update`]).
 
 pub mod process;
+pub mod update;
 pub mod wire;

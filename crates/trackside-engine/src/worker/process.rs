@@ -3,8 +3,11 @@
 //! The worker's end of a socket pair is its standard input, so nothing else is inherited and the engine's death
 //! closes it: a worker never outlives its engine. What it prints is logged, and its last lines explain its death.
 
-use super::wire;
+use super::update;
+use super::wire::{self, HeaderKind};
 use crate::config::ModelSection;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -44,6 +47,7 @@ struct Worker {
     child: Child,
     socket: UnixStream,
     tail: Arc<Mutex<VecDeque<String>>>,
+    write_timeout: Option<Duration>,
 }
 
 impl ProcessRuntime {
@@ -67,12 +71,22 @@ impl ProcessRuntime {
         let tail = Arc::default();
         follow(child.stdout.take(), &self.model.name, &tail);
         follow(child.stderr.take(), &self.model.name, &tail);
-        Ok(Worker { child, socket: ours, tail })
+        Ok(Worker { child, socket: ours, tail, write_timeout: None })
     }
 
     fn ask(&mut self, header: &Value, body: &[u8], deadline: Duration) -> Result<(Value, Vec<u8>), ModelFault> {
+        self.send(HeaderKind::Json, header.to_string().as_bytes(), body, deadline)
+    }
+
+    fn send(
+        &mut self,
+        kind: HeaderKind,
+        header: &[u8],
+        body: &[u8],
+        deadline: Duration,
+    ) -> Result<(Value, Vec<u8>), ModelFault> {
         let Some(worker) = &mut self.worker else { return Err(ModelFault::Died("the worker is not running".into())) };
-        match worker.exchange(header, body, deadline) {
+        match worker.exchange(kind, header, body, deadline) {
             Ok(answer) => Ok(answer),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 let (pid, last_words) = (worker.child.id(), worker.abort());
@@ -129,7 +143,7 @@ impl ModelRuntime for ProcessRuntime {
 
     fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
         let deadline = if request.replay { LOAD_DEADLINE.max(self.model.deadline.0) } else { self.model.deadline.0 };
-        let (header, body) = self.ask(&wire::update_header(request), b"", deadline)?;
+        let (header, body) = self.send(HeaderKind::Update, &update::encode(request), b"", deadline)?;
         wire::reply(header, &body, request, self.fields)
     }
 
@@ -159,10 +173,19 @@ impl Drop for ProcessRuntime {
 }
 
 impl Worker {
-    fn exchange(&mut self, header: &Value, body: &[u8], deadline: Duration) -> io::Result<(Value, Vec<u8>)> {
+    fn exchange(
+        &mut self,
+        kind: HeaderKind,
+        header: &[u8],
+        body: &[u8],
+        deadline: Duration,
+    ) -> io::Result<(Value, Vec<u8>)> {
         let until = Instant::now() + deadline;
-        self.socket.set_write_timeout(Some(deadline))?;
-        wire::send(&mut self.socket, header, body).map_err(timed_out)?;
+        if self.write_timeout != Some(deadline) {
+            self.socket.set_write_timeout(Some(deadline))?;
+            self.write_timeout = Some(deadline);
+        }
+        wire::send(&mut self.socket, kind, header, body).map_err(timed_out)?;
         let mut prefix = [0; wire::PREFIX];
         self.read(&mut prefix, until)?;
         let garbage =
@@ -177,10 +200,15 @@ impl Worker {
     fn read(&mut self, mut into: &mut [u8], until: Instant) -> io::Result<()> {
         while !into.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+            // Polled, not read with a time-out: a blocked read of a Unix socket is woken once more when the other side
+            // takes our message off, a poll for input is not.
+            let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
+            match rustix::event::poll(&mut socket, Some(&timespec(left))) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
             }
-            self.socket.set_read_timeout(Some(left))?;
             match self.socket.read(into) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => into = &mut into[read..],
@@ -238,6 +266,13 @@ impl Worker {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.kill();
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
 

@@ -1,49 +1,46 @@
-//! The worker protocol: a prefix of 16 bytes, a JSON header, a body of raw columns. One request, one reply.
+//! The worker protocol: a prefix of 16 bytes, a header, a body of raw columns. One request, one reply.
+//!
+//! A header is JSON, but for that of an update ([`super::update`]).
 //!
 //! The same headers serve the in-process runtime, which only leaves out the socket. Numbers are little-endian.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, Write};
 use trackside_core::model::{ForecastRows, ModelFault, ModelReply, ModelRequest};
 
-/// Bytes before the header: its length, zero, the body's length.
+/// Bytes before the header: its length, its kind, the body's length.
 pub(crate) const PREFIX: usize = 16;
 /// Longest header of a reply; reasons and tracebacks stay far below.
 pub(crate) const MAX_HEADER: u32 = 16 << 20;
 /// Longest body of a reply.
 pub(crate) const MAX_BODY: u64 = 1 << 30;
 
+/// What a header is written in. Replies are always JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum HeaderKind {
+    Json = 0,
+    Update = 1,
+}
+
 /// Writes one message.
-pub(crate) fn send(out: &mut impl Write, header: &Value, body: &[u8]) -> io::Result<()> {
-    let header = header.to_string();
+pub(crate) fn send(out: &mut impl Write, kind: HeaderKind, header: &[u8], body: &[u8]) -> io::Result<()> {
     let mut message = Vec::with_capacity(PREFIX + header.len());
     message.extend_from_slice(&(header.len() as u32).to_le_bytes());
-    message.extend_from_slice(&0u32.to_le_bytes());
+    message.extend_from_slice(&(kind as u32).to_le_bytes());
     message.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    message.extend_from_slice(header.as_bytes());
+    message.extend_from_slice(header);
     out.write_all(&message)?;
     out.write_all(body)
 }
 
-/// The lengths in a prefix, if they are believable.
+/// The lengths in a reply's prefix, if they are believable.
 pub(crate) fn lengths(prefix: &[u8; PREFIX]) -> Option<(usize, usize)> {
     let (header, rest) = prefix.split_first_chunk::<4>()?;
     let (zero, body) = rest.split_first_chunk::<4>()?;
     let (header, body) = (u32::from_le_bytes(*header), u64::from_le_bytes(body.try_into().ok()?));
     (*zero == [0; 4] && header <= MAX_HEADER && body <= MAX_BODY).then_some((header as usize, body as usize))
-}
-
-/// The header that asks for an update.
-pub fn update_header(request: &ModelRequest) -> Value {
-    let frame = |slice: &trackside_core::model::FrameSlice| {
-        json!({
-            "path": *slice.location.path, "at": slice.location.at, "length": slice.location.length,
-            "section_at": slice.location.rows_at, "section_length": slice.location.rows_length,
-            "base": slice.base, "from": slice.from, "to": slice.to,
-        })
-    };
-    json!({ "op": "update", "replay": request.replay, "frames": request.frames.iter().map(frame).collect::<Vec<_>>(), "skip": request.skip })
 }
 
 #[derive(Deserialize)]
@@ -174,6 +171,7 @@ fn check(reply: &ModelReply, answers: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::path::PathBuf;
     use std::sync::Arc;
     use trackside_core::log::FileLocation;

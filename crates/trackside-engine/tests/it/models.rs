@@ -123,7 +123,7 @@ fn scores(folder: &Path) -> Vec<(i64, f64)> {
         let frames = reader.read(at, Budget { bytes: 1 << 20, frames: 100 }, End::Published).unwrap();
         let Some(last) = frames.last() else { return all };
         at = last.end;
-        for rows in frames.iter().filter_map(|frame| frame.section(SectionKind::Rows)) {
+        for rows in frames.iter().filter_map(|frame| frame.section(SectionKind::Rows).unwrap()) {
             let offsets = rows.column_by_name("offset").unwrap().as_primitive::<Int64Type>();
             all.extend(offsets.values().iter().copied().zip(floats(rows, "score").unwrap().values().iter().copied()));
         }

@@ -178,11 +178,12 @@ impl Tap {
         let frames = self.reader.read(self.offset, BUDGET, End::Published)?;
         let Some(last) = frames.last() else { return Ok(Vec::new()) };
         self.offset = last.end;
-        Ok(frames.iter().flat_map(|frame| self.rows(frame)).collect())
+        let rows = frames.iter().map(|frame| self.rows(frame)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.into_iter().flatten().collect())
     }
 
-    fn rows(&self, frame: &Frame) -> Vec<(i64, Row)> {
-        let Some(batch) = frame.section(self.section) else { return Vec::new() };
+    fn rows(&self, frame: &Frame) -> Result<Vec<(i64, Row)>, LogError> {
+        let Some(batch) = frame.section(self.section)? else { return Ok(Vec::new()) };
         let row = |number: usize| {
             let mut row = row_json(batch, number);
             let step = if self.section == SectionKind::Rows { number as u64 } else { 0 };
@@ -190,7 +191,7 @@ impl Tap {
             row.insert("_offset".into(), (frame.first + step).into());
             (frame.ingest_time, row)
         };
-        (0..batch.num_rows()).map(row).collect()
+        Ok((0..batch.num_rows()).map(row).collect())
     }
 }
 

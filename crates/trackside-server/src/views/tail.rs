@@ -93,24 +93,26 @@ impl Tail {
         let frames = reader.log.read(reader.offset, BUDGET, End::Published)?;
         for frame in &frames {
             reader.offset = frame.end;
-            self.take(frame);
+            self.take(frame)?;
         }
         Ok(!frames.is_empty())
     }
 
-    fn take(&self, frame: &Frame) {
-        let letters = frame.section(SectionKind::DeadLetters).map(letters::of).unwrap_or_default();
+    fn take(&self, frame: &Frame) -> Result<(), LogError> {
+        let letters = frame.section(SectionKind::DeadLetters)?.map(letters::of).unwrap_or_default();
+        let (rows, forecasts) = (frame.rows()?, frame.section(SectionKind::Forecasts)?);
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.kind, frame.rows()) {
+        match (self.kind, rows) {
             (_, None) => {}
             (Kind::Received, Some(rows)) => store.received(rows, frame.ingest_time),
             (Kind::Clean, Some(rows)) => store.clean(rows),
             (Kind::Scores(model), Some(rows)) => store.scores(model, rows),
         }
-        if let Some(forecasts) = frame.section(SectionKind::Forecasts) {
+        if let Some(forecasts) = forecasts {
             store.forecasts(forecasts);
         }
         letters.into_iter().for_each(|letter| store.letters.push(letter, MAX_NOTES));
+        Ok(())
     }
 
     fn stopped(&self) -> bool {

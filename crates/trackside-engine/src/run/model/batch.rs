@@ -4,8 +4,9 @@ use crate::run::clean::same_columns;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use trackside_core::batch;
-use trackside_core::log::Frame;
+use trackside_core::log::{Frame, LogError};
 use trackside_core::model::{FrameSlice, ModelRequest};
 use trackside_core::position::InputRange;
 
@@ -33,7 +34,7 @@ impl Excluded {
 /// Rows `from..to` of a frame.
 #[derive(Debug, Clone)]
 struct Slice {
-    frame: Frame,
+    frame: Arc<Frame>,
     from: usize,
     to: usize,
 }
@@ -48,24 +49,29 @@ pub(super) struct Batch {
 impl Batch {
     /// The rows from `offset` on, up to `max_rows` and to `limit`; none when the frames hold nothing there.
     pub(super) fn gather(
-        frames: &[Frame],
+        frames: &[Arc<Frame>],
         offset: u64,
         max_rows: usize,
         max_frames: usize,
         limit: u64,
-    ) -> Option<Self> {
-        let first = frames.iter().find(|frame| frame.end > offset)?;
+    ) -> Result<Option<Self>, LogError> {
+        let Some(first) = frames.iter().find(|frame| frame.end > offset) else { return Ok(None) };
         let mut batch = Self { slices: Vec::new(), range: InputRange { epoch: first.epoch, from: offset, to: offset } };
         let mut room = max_rows;
         for frame in
             frames.iter().filter(|frame| frame.end > offset && frame.epoch == first.epoch && frame.first < limit)
         {
-            let fits = batch.slices.first().is_none_or(|slice| same_columns(&slice.frame, frame));
-            if batch.slices.len() == max_frames || room == 0 || !fits {
+            if batch.slices.len() == max_frames || room == 0 {
+                break;
+            }
+            // The first frame is not looked into: its rows are decoded while the worker is at work.
+            if let Some(slice) = batch.slices.first()
+                && !same_columns(&slice.frame, frame)?
+            {
                 break;
             }
             let from = offset.saturating_sub(frame.first) as usize;
-            let held = frame.num_rows();
+            let held = frame.num_rows;
             let to = held.min(from + room).min((limit - frame.first) as usize);
             if to > from {
                 room -= to - from;
@@ -73,24 +79,26 @@ impl Batch {
             }
             batch.range.to = if to >= held { frame.end } else { frame.first + to as u64 };
         }
-        (batch.range.to > batch.range.from).then_some(batch)
+        Ok((batch.range.to > batch.range.from).then_some(batch))
     }
 
     /// The part that a replay from `offset` must work through next, with the rows that it leaves out.
     pub(super) fn gather_replay(
-        frames: &[Frame],
+        frames: &[Arc<Frame>],
         offset: u64,
         max_rows: usize,
         limit: u64,
         excluded: &Excluded,
-    ) -> Option<(Option<Self>, u64)> {
+    ) -> Result<Option<(Option<Self>, u64)>, LogError> {
         if let Some(after) = excluded.after_skipped(offset) {
-            return Some((None, after));
+            return Ok(Some((None, after)));
         }
         let limit = excluded.next_skipped(offset).map_or(limit, |skipped| skipped.min(limit));
         let batch = Self::gather(frames, offset, max_rows, usize::MAX, limit)?;
-        let to = batch.range.to;
-        Some((Some(batch), to))
+        Ok(batch.map(|batch| {
+            let to = batch.range.to;
+            (Some(batch), to)
+        }))
     }
 
     /// Number of rows.
@@ -120,11 +128,11 @@ impl Batch {
 
     /// The rows as one batch; none when there are none.
     pub(super) fn table(&self) -> Result<Option<RecordBatch>, ArrowError> {
-        let rows: Vec<RecordBatch> = self
-            .slices
-            .iter()
-            .filter_map(|slice| Some(slice.frame.rows()?.slice(slice.from, slice.to - slice.from)))
-            .collect();
+        let mut rows = Vec::with_capacity(self.slices.len());
+        for slice in &self.slices {
+            let held = slice.frame.rows().map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+            rows.extend(held.map(|held| held.slice(slice.from, slice.to - slice.from)));
+        }
         batch::concat(&rows)
     }
 
@@ -156,33 +164,35 @@ mod tests {
     use trackside_core::log::{FrameMeta, SectionKind};
     use trackside_core::testing::events;
 
-    fn frame(first: u64, rows: usize) -> Frame {
+    fn frame(first: u64, rows: usize) -> Arc<Frame> {
         let values: Vec<_> = (0..rows).map(|row| (row as i64, "a", row as f64)).collect();
-        let sections = if rows == 0 { vec![] } else { vec![(SectionKind::Rows, events(&values))] };
-        Frame {
+        let sections = if rows == 0 { vec![] } else { vec![(SectionKind::Rows, events(&values)).into()] };
+        Arc::new(Frame {
             epoch: 1,
             first,
             end: first + rows.max(1) as u64,
+            num_rows: rows,
             meta: FrameMeta::default(),
             ingest_time: 0,
             sections,
             location: None,
-        }
+        })
     }
 
     #[test]
     fn a_batch_takes_parts_of_frames_and_covers_empty_ones() {
         let frames = [frame(0, 3), frame(3, 0), frame(4, 5)];
-        let batch = Batch::gather(&frames, 1, 4, 99, u64::MAX).unwrap();
+        let gather = |from, rows, limit| Batch::gather(&frames, from, rows, 99, limit).unwrap();
+        let batch = gather(1, 4, u64::MAX).unwrap();
         assert_eq!((batch.offsets(), batch.range.to), (vec![1, 2, 4, 5], 6));
-        let batch = Batch::gather(&frames, 3, 1, 99, 4).unwrap();
+        let batch = gather(3, 1, 4).unwrap();
         assert_eq!((batch.rows(), batch.range.to), (0, 4));
-        assert!(Batch::gather(&frames, 9, 4, 99, u64::MAX).is_none());
+        assert!(gather(9, 4, u64::MAX).is_none());
     }
 
     #[test]
     fn halves_meet_and_cover_the_whole_down_to_a_row() {
-        let batch = Batch::gather(&[frame(0, 3), frame(3, 0), frame(4, 2)], 0, 99, 99, u64::MAX).unwrap();
+        let batch = Batch::gather(&[frame(0, 3), frame(3, 0), frame(4, 2)], 0, 99, 99, u64::MAX).unwrap().unwrap();
         let mut rows = Vec::new();
         let mut stack = vec![batch.clone()];
         let mut at = 0;
@@ -203,7 +213,7 @@ mod tests {
     fn a_replay_steps_over_what_was_skipped() {
         let frames = [frame(0, 10)];
         let excluded = Excluded { dead: [2].into(), skipped: vec![(4, 7)] };
-        let next = |offset| Batch::gather_replay(&frames, offset, 99, 10, &excluded).unwrap();
+        let next = |offset| Batch::gather_replay(&frames, offset, 99, 10, &excluded).unwrap().unwrap();
         let (batch, to) = next(0);
         assert_eq!((batch.unwrap().request(true, &excluded).skip, to), (vec![2], 4));
         assert_eq!(next(4).1, 7);
