@@ -10,6 +10,7 @@ mod config;
 mod data_dir;
 mod derived;
 mod engine;
+pub mod inspect;
 mod ledger;
 mod metrics;
 mod offline;

@@ -9,6 +9,7 @@ mod client;
 mod components;
 mod demo;
 mod init;
+mod log;
 mod place;
 mod python;
 mod ready;
@@ -86,6 +87,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Show how a pipeline does: the running one, or what its data directory tells
     Status(status::Arguments),
+    /// Look over the log of a data directory, verify it, put damage right
+    Log(log::Arguments),
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
     /// List sources, cleaners and sinks
@@ -105,6 +108,7 @@ impl Command {
             Self::Tap(arguments) => arguments.json.json,
             Self::Status(arguments) => arguments.json.json,
             Self::Token(arguments) => arguments.json.json,
+            Self::Log(arguments) => arguments.json(),
             Self::Components(json) => json.json,
             Self::Schema => false,
         }
@@ -148,6 +152,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>, options: Optio
         Command::Init(arguments) => init::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Schema => components::schema(),
         Command::Components(arguments) => components::run(arguments.json),
         Command::Token(arguments) => token::run(&arguments),

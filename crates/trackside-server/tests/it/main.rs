@@ -5,4 +5,5 @@
 mod api;
 mod auth;
 mod command;
+mod log;
 mod running;
