@@ -15,6 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 # A lock file that would have to change is an error where nobody could commit the change.
 LOCKED := $(if $(CI),--locked)
 ARGS ?=
+TIER ?= ci
 
 # $(call files,paths): what git tracks or would track there; without git, whatever lies there.
 files = $(wildcard $(shell git ls-files -co --exclude-standard -- $(1) 2>/dev/null || find $(1) -type f 2>/dev/null))
@@ -30,7 +31,7 @@ TEST := packages rust-test wheel docs page-test python-test
 
 # --- the menu ---------------------------------------------------------------------------------------------------
 
-.PHONY: help demo test check bench fmt clean
+.PHONY: help demo test check bench faults fmt clean
 help: ## this menu
 	@echo 'make TARGET [ARGS="…"]'; echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -48,6 +49,10 @@ check: ## formatting, lints, types and the repository's own rules; no tests
 bench: ## peers, ourselves and the ceiling on the same input; ARGS="clean --json"
 	+@$(call steps,$(BUILD) bench-needs) >&2
 	@$(BIN)/python bench $(ARGS)
+
+faults: ## break it on purpose and count what is lost; ARGS="3 --json", TIER=release
+	+@$(call steps,$(BUILD) dev faults-build) >&2
+	@$(BIN)/python faults --no-build --tier $(TIER) $(ARGS)
 
 wheel: $(VENV)/.wheel ## build the wheel (target/wheels) and install it into .venv
 
@@ -94,7 +99,7 @@ $(VENV)/.wheel: $(WHEEL_FILES) web/dist/index.html $(VENV)/.base
 # --- steps: each also runs alone -----------------------------------------------------------------------------------
 
 .PHONY: tools venv dev formatted python-lint python-types page-types tidy rust-lint
-.PHONY: packages rust-test docs page-test python-test bench-needs wheel page
+.PHONY: packages rust-test docs page-test python-test bench-needs faults-build wheel page
 tools: #: Rust, Python and Node are new enough
 	@PYTHON='$(PYTHON)' .ci/tools
 venv: $(VENV)/.base #: the virtual environment
@@ -120,6 +125,8 @@ rust-test: #: Rust's tests
 	@cargo test $(LOCKED)
 docs: $(VENV)/.wheel #: reference pages say what the components say (cargo xtask docs)
 	@cargo run $(LOCKED) --quiet --package xtask -- docs --check
+faults-build: web/dist/index.html #: simulator, load generator, and the product with bugs planted
+	@cargo build $(LOCKED) --quiet --profile wheel --package trackside-faults
 page-test: web/dist/index.html #: the page's tests
 	@cd web && npm run --silent test
 python-test: $(VENV)/.wheel $(VENV)/.dev #: the package's tests, its examples, and all of it from end to end

@@ -97,16 +97,17 @@ class Answer:
 
 @dataclass
 class Up:
-    """A running `trackside up`; made by the fixture `start`."""
+    """A running `trackside up`; made by the fixture `start`, and by the rows of faults/ with a command of their own."""
 
     file: Path
     flags: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = (str(COMMAND),)
     process: subprocess.Popen[bytes] = field(init=False)
     ready: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        words = [str(COMMAND), "up", self.file.name, "--json", *self.flags]
+        words = [*self.command, "up", self.file.name, "--json", *self.flags]
         with self.out.open("wb") as out, self.err.open("ab") as err:
             self.process = subprocess.Popen(
                 words,

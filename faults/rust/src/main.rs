@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
 mod bugs;
+mod loadgen;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -28,11 +29,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Sends events and notes what it sent and what it was told
+    Loadgen(loadgen::Options),
 }
 
 fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Up { arguments } => up(arguments),
+        Command::Loadgen(options) => loadgen::run(options).map(|summary| {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }),
     };
     code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
