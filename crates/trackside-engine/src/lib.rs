@@ -20,6 +20,8 @@ mod run;
 mod snapshot;
 mod start;
 mod status;
+#[cfg(feature = "testing")]
+pub mod stepped;
 mod stop;
 mod topics;
 mod wall;

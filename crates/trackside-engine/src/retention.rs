@@ -63,7 +63,7 @@ fn trim(engine: &Engine) {
 }
 
 /// Of what nobody needs, only as much goes as the bound asks for: rows are taken to be of equal size.
-fn bounded(needed: u64, end: u64, bytes: u64, max: u64) -> u64 {
+pub(crate) fn bounded(needed: u64, end: u64, bytes: u64, max: u64) -> u64 {
     let kept = (end as f64 * max as f64 / bytes.max(1) as f64) as u64;
     let needed = if planted(Bug::TrimBeforeReader) { end } else { needed };
     needed.min(end.saturating_sub(kept))

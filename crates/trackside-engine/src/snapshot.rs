@@ -7,9 +7,10 @@
 //! File: one line of JSON (version, position, length, CRC of the body), then the body.
 
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use trackside_connectors::sinks::files::Files;
+use trackside_core::error::Failure;
 use trackside_core::position::Position;
 
 /// Generations kept.
@@ -28,8 +29,12 @@ struct Head {
 /// A stage's snapshots.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
+    files: Files,
+    data: PathBuf,
     folder: PathBuf,
     settings: String,
+    /// Whether the folder was made durable in this life.
+    made: AtomicBool,
 }
 
 /// A state and where in the input it stands: every row before was seen.
@@ -41,14 +46,24 @@ pub(crate) struct Snapshot {
 
 impl Snapshots {
     /// The snapshots of a stage's partition; `settings` is whatever must not change for a state to fit.
-    pub(crate) fn new(data: &Path, stage: &str, partition: u32, settings: &str) -> Self {
-        let folder = data.join("snapshots").join(stage).join(partition.to_string());
-        Self { folder, settings: format!("{:016x}", hash(settings.as_bytes())) }
+    pub(crate) fn new(files: &Files, data: &Path, stage: &str, partition: u32, settings: &str) -> Self {
+        Self {
+            files: files.clone(),
+            data: data.to_path_buf(),
+            folder: data.join("snapshots").join(stage).join(partition.to_string()),
+            settings: format!("{:016x}", hash(settings.as_bytes())),
+            made: AtomicBool::new(false),
+        }
     }
 
     /// Writes one; it becomes the newest, the oldest goes.
-    pub(crate) fn save(&self, snapshot: &Snapshot) -> io::Result<()> {
-        self.make_folder()?;
+    pub(crate) fn save(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        // Retention relies on what lies in the folder, so its own entry must survive as well. That it is there does not
+        // tell: an earlier life may have ended between making it and making it durable.
+        if !self.made.load(Relaxed) {
+            self.files.create_dir(&self.data, &self.folder)?;
+            self.made.store(true, Relaxed);
+        }
         let head = Head {
             version: VERSION,
             epoch: snapshot.position.epoch,
@@ -56,64 +71,54 @@ impl Snapshots {
             length: snapshot.state.len() as u64,
             hash: format!("{:016x}", hash(&snapshot.state)),
         };
-        let name = format!("{}-{:06}-{:020}", self.settings, head.epoch, head.offset);
-        let aside = self.folder.join(format!(".{name}.new"));
-        let mut file = File::create(&aside)?;
-        file.write_all(serde_json::to_string(&head)?.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.write_all(&snapshot.state)?;
-        file.sync_all()?;
-        fs::rename(&aside, self.folder.join(name + ".snap"))?;
-        File::open(&self.folder)?.sync_all()?;
-        for old in self.files().into_iter().skip(GENERATIONS) {
-            fs::remove_file(old)?;
-        }
-        Ok(())
-    }
-
-    /// A folder's own entry must survive as well: retention relies on what lies in it.
-    fn make_folder(&self) -> io::Result<()> {
-        if self.folder.exists() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.folder)?;
-        // <data>/snapshots/<stage>/<partition>: the three folders above it may be new as well.
-        self.folder.ancestors().skip(1).take(3).try_for_each(|above| File::open(above)?.sync_all())
+        let name = self.name(snapshot.position);
+        let mut bytes = serde_json::to_vec(&head).map_err(|error| Failure::stop(format!("a snapshot: {error}")))?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&snapshot.state);
+        self.files.replace(&self.folder.join(name), &bytes)?;
+        self.paths().into_iter().skip(GENERATIONS).try_for_each(|old| self.files.remove(&old))
     }
 
     /// The newest usable one at or before `limit`.
     pub(crate) fn load(&self, limit: Position) -> Option<Snapshot> {
-        self.files().iter().filter_map(|path| read(path).ok()).find(|snapshot| snapshot.position <= limit)
+        self.paths().iter().filter_map(|path| self.read(path)).find(|snapshot| snapshot.position <= limit)
     }
 
     /// The older generation, once there are two: retention keeps whatever it needs.
     pub(crate) fn oldest(&self) -> Option<Snapshot> {
-        self.files().get(GENERATIONS - 1).and_then(|path| read(path).ok())
+        self.paths().get(GENERATIONS - 1).and_then(|path| self.read(path))
     }
 
     /// Files of these settings, newest first.
-    fn files(&self) -> Vec<PathBuf> {
-        let ours = |name: &str| name.starts_with(&self.settings) && name.ends_with(".snap");
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut files: Vec<PathBuf> =
-            entries.filter(|e| e.file_name().to_str().is_some_and(ours)).map(|e| e.path()).collect();
-        files.sort();
-        files.reverse();
-        files
+    fn paths(&self) -> Vec<PathBuf> {
+        let ours = |name: &String| name.starts_with(&self.settings) && name.ends_with(".snap");
+        let names = self.files.list(&self.folder).unwrap_or_default();
+        names.iter().rev().filter(|name| ours(name)).map(|name| self.folder.join(name)).collect()
+    }
+
+    fn name(&self, position: Position) -> String {
+        format!("{}-{:06}-{:020}.snap", self.settings, position.epoch, position.offset)
+    }
+
+    /// A snapshot, if the file can be read and is whole.
+    fn read(&self, path: &Path) -> Option<Snapshot> {
+        let snapshot = self.files.read(path).ok().flatten().and_then(|bytes| parse(&bytes));
+        // The checksum is the state's; the name is the second witness of the position.
+        let snapshot = snapshot.filter(|s| path.file_name().is_some_and(|name| *name == *self.name(s.position)));
+        if snapshot.is_none() {
+            tracing::warn!(file = %path.display(), "a snapshot is damaged or of another version; the older one is used");
+        }
+        snapshot
     }
 }
 
-fn read(path: &Path) -> io::Result<Snapshot> {
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
-    let bytes = fs::read(path)?;
-    let line = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| broken("no head"))?;
-    let head: Head = serde_json::from_slice(&bytes[..line])?;
+fn parse(bytes: &[u8]) -> Option<Snapshot> {
+    let line = bytes.iter().position(|byte| *byte == b'\n')?;
+    let head: Head = serde_json::from_slice(&bytes[..line]).ok()?;
     let state = &bytes[line + 1..];
-    if head.version != VERSION || state.len() as u64 != head.length || format!("{:016x}", hash(state)) != head.hash {
-        tracing::warn!(file = %path.display(), "a snapshot is damaged or of another version; the older one is used");
-        return Err(broken("damaged"));
-    }
-    Ok(Snapshot { position: Position { epoch: head.epoch, offset: head.offset }, state: state.to_vec() })
+    let whole = state.len() as u64 == head.length && format!("{:016x}", hash(state)) == head.hash;
+    (head.version == VERSION && whole)
+        .then(|| Snapshot { position: Position { epoch: head.epoch, offset: head.offset }, state: state.to_vec() })
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -131,7 +136,8 @@ mod tests {
     #[test]
     fn the_newest_that_fits_is_used_and_a_damaged_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::new(folder.path(), "clean", 0, "{}");
+        let files = Files::default();
+        let snapshots = Snapshots::new(&files, folder.path(), "clean", 0, "{}");
         let limit = Position { epoch: 1, offset: 100 };
         assert_eq!(snapshots.load(limit), None);
         for offset in [10, 20, 30] {
@@ -140,11 +146,18 @@ mod tests {
         assert_eq!(snapshots.load(limit), Some(at(30)));
         assert_eq!(snapshots.load(Position { epoch: 1, offset: 25 }), Some(at(20)));
         assert_eq!(snapshots.oldest(), Some(at(20)));
-        let newest = snapshots.files()[0].clone();
-        let mut bytes = fs::read(&newest).unwrap();
+        let newest = snapshots.paths()[0].clone();
+        let mut bytes = std::fs::read(&newest).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&newest, &bytes).unwrap();
+            let loaded = snapshots.load(limit);
+            assert!(loaded == Some(at(20)) || loaded == Some(at(30)), "bit {bit}: {loaded:?}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
         *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&newest, bytes).unwrap();
+        std::fs::write(&newest, bytes).unwrap();
         assert_eq!(snapshots.load(limit), Some(at(20)));
-        assert_eq!(Snapshots::new(folder.path(), "clean", 0, "other settings").load(limit), None);
+        assert_eq!(Snapshots::new(&files, folder.path(), "clean", 0, "other settings").load(limit), None);
     }
 }

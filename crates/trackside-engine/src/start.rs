@@ -355,14 +355,14 @@ impl Builder<'_> {
 }
 
 /// Whether the rows that a derived frame was made from are still there, in the reign that wrote them.
-fn input_survived(head: &FrameHead, epochs: &[EpochStart], end: u64) -> bool {
+pub(crate) fn input_survived(head: &FrameHead, epochs: &[EpochStart], end: u64) -> bool {
     let Some(input) = head.meta.input else { return true };
     let Some(reign) = epochs.iter().position(|start| start.epoch == input.epoch) else { return false };
     let reign_end = epochs.get(reign + 1).map_or(end, |next| next.first);
     input.to <= reign_end
 }
 
-fn board(newest: &Option<FrameHead>, writer: &SharedWriter) -> Board {
+pub(crate) fn board(newest: &Option<FrameHead>, writer: &SharedWriter) -> Board {
     let board = Board::default();
     let counts = newest.as_ref().map(|head| head.meta.counts.clone()).unwrap_or_default();
     board.publish(&counts, lock(writer).published());

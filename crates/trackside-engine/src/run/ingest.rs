@@ -93,6 +93,12 @@ impl Received {
         self.partitions.iter().enumerate().map(start).collect()
     }
 
+    /// Makes a partition durable and answers, on the caller's thread.
+    #[cfg(feature = "testing")]
+    pub(crate) fn commit(&self, partition: u32) {
+        self.partitions[partition as usize].commits.commit();
+    }
+
     /// Counts of each partition.
     pub(crate) fn boards(&self) -> impl Iterator<Item = &Board> {
         self.partitions.iter().map(|partition| &partition.board)
@@ -410,11 +416,19 @@ impl Commits {
                     .unwrap_or_else(PoisonError::into_inner)
                     .0;
             }
-            (state.dirty, state.urgent) = (false, false);
             drop(state);
-            let result = self.log.sync();
-            self.answer(result);
+            self.commit();
         }
+    }
+
+    /// One fsync, and the answers to all whom it covers.
+    fn commit(&self) {
+        {
+            let mut state = lock(&self.state);
+            (state.dirty, state.urgent) = (false, false);
+        }
+        let result = self.log.sync();
+        self.answer(result);
     }
 
     fn answer(&self, result: Result<u64, LogError>) {
