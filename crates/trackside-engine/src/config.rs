@@ -179,6 +179,14 @@ pub struct Block {
     pub path: String,
 }
 
+impl Block {
+    /// Whether both say the same, wherever they stand.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        (&self.kind, &self.name, &self.topic, &self.settings)
+            == (&other.kind, &other.name, &other.topic, &other.settings)
+    }
+}
+
 /// A pipeline file, checked.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -202,12 +210,24 @@ pub struct Pipeline {
     pub server: ServerSection,
     /// `[retention]`.
     pub retention: RetentionSection,
+    /// What the file said, to show where something stands.
+    pub(crate) text: String,
 }
 
 impl Pipeline {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.base.join(&self.pipeline.data)
+    }
+
+    /// Errors found later, with their places in the file.
+    pub(crate) fn explain(&self, errors: Vec<(String, ConfigError)>) -> Diagnostics {
+        // It was parsed before; of a text that no longer is, the first line is shown.
+        let document = Document::parse(&self.text).unwrap_or_default();
+        let one = |(block, error): (String, ConfigError)| Diagnostic::new(&self.file, &document, &block, error);
+        let mut found: Vec<Diagnostic> = errors.into_iter().map(one).collect();
+        found.sort_by_key(|error| error.place);
+        Diagnostics(found)
     }
 
     /// Reads and checks a pipeline file.
@@ -298,6 +318,7 @@ impl Reader<'_> {
             sinks,
             server: server.unwrap_or_default(),
             retention: retention.unwrap_or_default(),
+            text: self.document.text.clone(),
         };
         for (block, error) in catalog::check(&checked) {
             self.error(&block, error);

@@ -29,6 +29,11 @@ impl Derived {
         Self { writer, sync, input }
     }
 
+    /// Whether it is this writer's.
+    pub(crate) fn is_of(&self, writer: &SharedWriter) -> bool {
+        Arc::ptr_eq(&self.writer, writer)
+    }
+
     /// How far it has come, and how much of its input that stands on.
     fn mark(&self) -> Mark {
         let writer = lock(&self.writer);
@@ -70,11 +75,11 @@ pub(crate) fn sync_all(derived: &[Derived]) {
 }
 
 /// Runs until the stop is set; the last round comes after it.
-pub(crate) fn run(derived: &[Derived], stop: &Stop) {
+pub(crate) fn run(derived: &Mutex<Vec<Derived>>, stop: &Stop) {
     while !stop.wait(INTERVAL) {
-        sync_all(derived);
+        sync_all(&lock(derived));
     }
-    sync_all(derived);
+    sync_all(&lock(derived));
 }
 
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,10 +2,12 @@
 
 use crate::catalog::Mount;
 use crate::config::{Block, Pipeline};
+use crate::crew::{self, Crew, Leaving};
 use crate::data_dir::StartError;
-use crate::derived::SharedWriter;
+use crate::derived::{Derived, SharedWriter, lock};
 use crate::ledger::Board;
 use crate::metrics::Meter;
+use crate::run::clean::Orders;
 use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::ModelState;
 use crate::run::source::Ending;
@@ -14,7 +16,7 @@ use crate::status::{self, Status, Summary};
 use crate::stop::Stop;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use trackside_core::log::{FrameKind, Log};
@@ -44,6 +46,9 @@ pub(crate) struct SourcePart {
     pub(crate) meter: Arc<Meter>,
     pub(crate) finite: bool,
     pub(crate) ending: Arc<Ending>,
+    /// Its routes, if it shares the server's port.
+    pub(crate) mount: Option<Mount>,
+    pub(crate) crew: Crew,
 }
 
 /// One partition of cleaning.
@@ -51,16 +56,22 @@ pub(crate) struct CleanPart {
     pub(crate) writer: SharedWriter,
     pub(crate) board: Board,
     pub(crate) keep_from: Arc<AtomicU64>,
+    /// A chain that takes the place of the one at work.
+    pub(crate) orders: Orders,
 }
 
 /// A model with its partitions.
 pub(crate) struct ModelPart {
     pub(crate) section: crate::config::ModelSection,
+    /// What its code looked like when it was started.
+    pub(crate) code: Option<u64>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) partitions: Vec<ModelPartition>,
+    pub(crate) crew: Crew,
 }
 
-/// One partition of a model.
+/// One partition of a model. It outlives the stages that work on it: a restarted model goes on with the same writer.
+#[derive(Clone)]
 pub(crate) struct ModelPartition {
     pub(crate) writer: SharedWriter,
     pub(crate) board: Board,
@@ -74,9 +85,11 @@ pub(crate) struct SinkPart {
     pub(crate) block: Block,
     pub(crate) meter: Arc<Meter>,
     pub(crate) instances: Vec<SinkInstance>,
+    pub(crate) crew: Crew,
 }
 
 /// A sink at one partition of one topic.
+#[derive(Clone)]
 pub(crate) struct SinkInstance {
     pub(crate) origin: String,
     pub(crate) partition: u32,
@@ -84,39 +97,56 @@ pub(crate) struct SinkInstance {
     pub(crate) keep_from: Arc<AtomicU64>,
 }
 
-/// The stop signals and threads of each part, in the order in which they end.
-#[derive(Default)]
-pub(crate) struct Threads {
-    pub(crate) sources: Vec<JoinHandle<()>>,
-    pub(crate) clean: Vec<JoinHandle<()>>,
-    pub(crate) models: Vec<JoinHandle<()>>,
-    pub(crate) syncs: Vec<JoinHandle<()>>,
-    pub(crate) sinks: Vec<JoinHandle<()>>,
+/// What a reload may add, replace and take away. A reload makes a new list; who holds the old one reads on in it.
+#[derive(Default, Clone)]
+pub(crate) struct Parts {
+    pub(crate) sources: Vec<Arc<SourcePart>>,
+    pub(crate) models: Vec<Arc<ModelPart>>,
+    pub(crate) sinks: Vec<Arc<SinkPart>>,
 }
 
-/// One stop signal for each part.
+/// Parts that a reload took away or replaced, until their threads have gone.
+#[derive(Default, Clone)]
+pub(crate) struct Left {
+    pub(crate) sources: Arc<Leaving>,
+    pub(crate) models: Arc<Leaving>,
+    pub(crate) sinks: Arc<Leaving>,
+}
+
+/// Threads that stay for the engine's life, in the order in which they end.
+#[derive(Default)]
+pub(crate) struct Threads {
+    pub(crate) clean: Vec<JoinHandle<()>>,
+    pub(crate) syncs: Vec<JoinHandle<()>>,
+}
+
+/// Stop signals of what stays for the engine's life; `sources` closes the door itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stops {
     pub(crate) sources: Stop,
     pub(crate) clean: Stop,
-    pub(crate) models: Stop,
     pub(crate) syncs: Stop,
-    pub(crate) sinks: Stop,
 }
 
 /// A running pipeline.
 pub struct Engine {
-    pub(crate) pipeline: Pipeline,
+    pub(crate) pipeline: RwLock<Arc<Pipeline>>,
+    pub(crate) options: Options,
+    pub(crate) data: PathBuf,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) received: Arc<Received>,
-    pub(crate) sources: Vec<SourcePart>,
     pub(crate) clean_meter: Arc<Meter>,
     pub(crate) clean: Vec<CleanPart>,
-    pub(crate) models: Vec<ModelPart>,
-    pub(crate) sinks: Vec<SinkPart>,
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) parts: RwLock<Arc<Parts>>,
+    /// Derived partitions, upstream first.
+    pub(crate) derived: Arc<Mutex<Vec<Derived>>>,
+    /// Logs ticks, while an operator asks for them.
+    pub(crate) ticks: Mutex<Crew>,
     pub(crate) stops: Stops,
     pub(crate) threads: Mutex<Threads>,
+    /// Held by whoever changes the parts: one reload at a time, and none once a drain has begun.
+    pub(crate) left: Mutex<Left>,
+    pub(crate) last_reload: Mutex<Option<crate::reload::LastReload>>,
     pub(crate) started: Instant,
     /// Held for as long as this engine owns the data directory.
     pub(crate) _lock: Box<dyn Send + Sync>,
@@ -128,14 +158,19 @@ impl Engine {
         start::start(pipeline, &options)
     }
 
-    /// The pipeline that runs.
-    pub fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
+    /// The pipeline that runs, as of the last reload.
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        self.pipeline.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Routes of the sources that share the server's port.
+    /// Routes of the sources that share the server's port, as of the last reload.
     pub fn mounts(&self) -> Vec<Mount> {
-        self.mounts.clone()
+        self.parts().sources.iter().filter_map(|source| source.mount.clone()).collect()
+    }
+
+    /// Sources, models and sinks, as of the last reload.
+    pub(crate) fn parts(&self) -> Arc<Parts> {
+        self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The log, to read topics.
@@ -145,7 +180,12 @@ impl Engine {
 
     /// A way in for a program that holds the engine: what it delivers is acknowledged like any source's.
     pub fn door(&self, name: &str) -> Arc<dyn Door> {
-        Arc::new(SourceDoor { name: name.to_owned(), received: self.received.clone(), meter: Meter::shared() })
+        Arc::new(SourceDoor {
+            name: name.to_owned(),
+            received: self.received.clone(),
+            meter: Meter::shared(),
+            stop: self.stops.sources.clone(),
+        })
     }
 
     /// How everything is doing.
@@ -155,13 +195,16 @@ impl Engine {
 
     /// Whether every source has an end and has come to it.
     pub fn sources_ended(&self) -> bool {
-        !self.sources.is_empty()
-            && self.sources.iter().all(|source| source.finite && source.ending.ended.load(Ordering::Acquire))
+        let parts = self.parts();
+        !parts.sources.is_empty()
+            && parts.sources.iter().all(|source| source.finite && source.ending.ended.load(Ordering::Acquire))
     }
 
     /// Asks the sources to end, without waiting.
     pub fn stop_sources(&self, deadline: Instant) {
         self.stops.sources.set(deadline);
+        lock(&self.ticks).stop.set(deadline);
+        self.parts().sources.iter().for_each(|source| source.crew.stop.set(deadline));
     }
 
     /// Brings everything to rest: sources end, what was taken flows through, tables are committed. Past the deadline
@@ -170,42 +213,37 @@ impl Engine {
         let end =
             Instant::now().checked_add(deadline).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365));
         let stages = Instant::now().checked_add(deadline.mul_f64(STAGES_SHARE)).unwrap_or(end);
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.stops.sources.set(stages);
-        join(threads.sources, stages);
-        self.mark_end();
+        let left = lock(&self.left); // a reload under way comes to its end first, and none begins after
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let parts = self.parts();
+        self.stop_sources(stages);
+        lock(&self.ticks).join(stages);
+        parts.sources.iter().for_each(|source| source.crew.join(stages));
+        left.sources.gone_by(stages);
+        self.mark_end(&parts);
         self.stops.clean.set(stages);
-        join(threads.clean, stages);
-        self.stops.models.set(stages);
-        join(threads.models, stages);
+        crew::join(threads.clean, stages);
+        parts.models.iter().for_each(|model| model.crew.stop.set(stages));
+        parts.models.iter().for_each(|model| model.crew.join(stages));
+        left.models.gone_by(stages);
         self.stops.syncs.set(end);
-        join(threads.syncs, end);
-        self.stops.sinks.set(end);
-        join(threads.sinks, end);
+        crew::join(threads.syncs, end);
+        parts.sinks.iter().for_each(|sink| sink.crew.stop.set(end));
+        parts.sinks.iter().for_each(|sink| sink.crew.join(end));
+        left.sinks.gone_by(end);
         Summary::of(&self.status())
     }
 
     /// All finite input is delivered: that too is data (law 7). A stop signal never is.
-    fn mark_end(&self) {
-        let complete = |source: &SourcePart| source.finite && source.ending.complete.load(Ordering::Acquire);
-        if !self.sources.is_empty()
-            && self.sources.iter().all(complete)
+    fn mark_end(&self, parts: &Parts) {
+        let complete = |source: &Arc<SourcePart>| source.finite && source.ending.complete.load(Ordering::Acquire);
+        if !parts.sources.is_empty()
+            && parts.sources.iter().all(complete)
             && !self.received.ends_marked()
             && let Err(error) = self.received.mark(FrameKind::End)
         {
             tracing::warn!(%error, "the end of the input could not be logged");
-        }
-    }
-}
-
-/// Waits for threads to end, until the deadline. One that does not is left behind: the process is about to end.
-fn join(threads: Vec<JoinHandle<()>>, deadline: Instant) {
-    for thread in threads {
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if thread.is_finished() && thread.join().is_err() {
-            tracing::error!("a thread of the pipeline panicked; please report this");
         }
     }
 }

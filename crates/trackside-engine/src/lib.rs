@@ -6,7 +6,9 @@
 //! pass through it unopened, and `catalog.rs` alone names components.
 
 mod catalog;
+mod changes;
 mod config;
+mod crew;
 mod data_dir;
 mod derived;
 mod engine;
@@ -14,7 +16,9 @@ pub mod inspect;
 mod ledger;
 mod metrics;
 mod offline;
+mod parts;
 mod policy;
+mod reload;
 mod retention;
 mod run;
 mod snapshot;
@@ -28,6 +32,7 @@ mod wall;
 pub mod worker;
 
 pub use catalog::{Listing, Mount, listing as components, schema as pipeline_schema};
+pub use changes::Change;
 pub use config::{
     Block, Diagnostic, Diagnostics, ModelMode, ModelSection, Pipeline, PipelineSection, Place, RetentionSection,
     ServerSection,
@@ -37,6 +42,7 @@ pub use engine::{Engine, Options, RuntimeFactory};
 pub use ledger::{CleanSum, IngestSum, ModelSum, Sums};
 pub use metrics::{Meter, StageState};
 pub use offline::{CleanBatch, clean_batch};
+pub use reload::{LastReload, NotReloaded};
 pub use run::model::ModelState;
 pub use start::open_log;
 pub use status::{Learning, ModelStatus, StageStatus, Status, Summary, TableStatus};

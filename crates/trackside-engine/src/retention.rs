@@ -2,10 +2,11 @@
 //!
 //! Cleaning, snapshots and sinks hold it back; a model does up to its backlog, past which its rows are skipped.
 
+use crate::crew::spawn;
 use crate::data_dir::StartError;
 use crate::derived::lock;
-use crate::engine::Engine;
-use crate::start::spawn;
+use crate::engine::{Engine, Parts};
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -27,32 +28,30 @@ pub(crate) fn start(engine: &Arc<Engine>) -> Result<(), StartError> {
 }
 
 fn trim(engine: &Engine) {
-    let max = engine.pipeline.retention.max_mib << 20;
+    let parts = engine.parts();
+    let max = engine.pipeline().retention.max_mib << 20;
     for (partition, clean) in (0u32..).zip(&engine.clean) {
         let bytes = engine.received.bytes(partition);
         if bytes > max {
             let needed =
-                engine.sink_positions(RECEIVED, partition).chain([clean.keep_from.load(Relaxed)]).min().unwrap_or(0);
+                parts.sink_positions(RECEIVED, partition).chain([clean.keep_from.load(Relaxed)]).min().unwrap_or(0);
             let end = engine.received.syncer(partition).published();
             report(RECEIVED, engine.received.retain(partition, bounded(needed, end, bytes, max)));
         }
-        let models = engine.models.iter().filter_map(|model| model.partitions.get(partition as usize));
+        let models = parts.models.iter().filter_map(|model| model.partitions.get(partition as usize));
         let needed =
-            models.map(|model| model.keep_from.load(Relaxed)).chain(engine.sink_positions(CLEAN, partition)).min();
+            models.map(|model| model.keep_from.load(Relaxed)).chain(parts.sink_positions(CLEAN, partition)).min();
         let mut writer = lock(&clean.writer);
         let (bytes, end) = (writer.bytes(), writer.published());
         if bytes > max {
             report(CLEAN, writer.retain(bounded(needed.unwrap_or(end), end, bytes, max)));
         }
     }
-    for model in &engine.models {
+    for model in &parts.models {
         let topic = model.section.topic();
         for (partition, part) in (0u32..).zip(&model.partitions) {
-            let needed = engine
-                .sink_positions(&topic, partition)
-                .chain([part.keep_output_from.load(Relaxed)])
-                .min()
-                .unwrap_or(0);
+            let needed =
+                parts.sink_positions(&topic, partition).chain([part.keep_output_from.load(Relaxed)]).min().unwrap_or(0);
             let mut writer = lock(&part.writer);
             let (bytes, end) = (writer.bytes(), writer.published());
             if bytes > max {
@@ -77,7 +76,7 @@ fn report(topic: &str, freed: Result<u64, trackside_core::log::LogError>) {
     }
 }
 
-impl Engine {
+impl Parts {
     /// Offsets that sinks still need of a topic's partition.
     fn sink_positions<'a>(&'a self, origin: &'a str, partition: u32) -> impl Iterator<Item = u64> + 'a {
         let instances = self.sinks.iter().flat_map(|sink| &sink.instances);

@@ -1,11 +1,12 @@
 //! The state of everything, as the page, `status` and `/metrics` show it.
 
-use crate::config::Block;
+use crate::config::{Block, Pipeline};
 use crate::derived::lock;
-use crate::engine::Engine;
+use crate::engine::{Engine, Parts};
 use crate::ledger::{self, Sums, Totals, names};
 use crate::metrics::{Meter, StageState};
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use trackside_core::position::{CLEAN, DEAD_LETTER};
 use trackside_core::sink::SinkTotals;
@@ -42,6 +43,8 @@ pub struct Status {
     pub models: Vec<ModelStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// How the last reload of the pipeline file went, if there was one.
+    pub reload: Option<crate::reload::LastReload>,
 }
 
 /// One stage.
@@ -183,8 +186,9 @@ impl Summary {
 
 /// Gathers it. Boards are read from downstream to upstream, so that a row in motion counts as in flight.
 pub(crate) fn status(engine: &Engine) -> Status {
-    let sinks: Vec<_> = engine.sinks.iter().map(|sink| (sink, totals(sink))).collect();
-    let models: Vec<_> = engine
+    let (parts, pipeline) = (engine.parts(), engine.pipeline());
+    let sinks: Vec<_> = parts.sinks.iter().map(|sink| (sink, totals(sink))).collect();
+    let models: Vec<_> = parts
         .models
         .iter()
         .map(|m| (m.section.name.clone(), Totals::of(m.partitions.iter().map(|p| &p.board))))
@@ -195,12 +199,12 @@ pub(crate) fn status(engine: &Engine) -> Status {
     let over = |name: &str| models.iter().map(|(_, totals)| totals.get(name)).sum();
     let parquet = || sinks.iter().filter(|(sink, _)| sink.block.kind == "parquet");
     Status {
-        pipeline: engine.pipeline.pipeline.name.clone(),
+        pipeline: pipeline.pipeline.name.clone(),
         state: state(engine, &sums),
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: engine.started.elapsed().as_secs_f64(),
         durability: "fsync before acknowledge, one disk",
-        stages: stages(engine),
+        stages: stages(engine, &parts, &pipeline),
         refused: engine.received.refused.load(Relaxed),
         anomalies: over(names::ANOMALIES),
         forecasts: over(names::FORECASTS),
@@ -209,8 +213,9 @@ pub(crate) fn status(engine: &Engine) -> Status {
             .map(|(_, totals)| totals.rows)
             .max()
             .unwrap_or(0),
-        models: model_status(engine, &sums),
-        tables: parquet().map(|(sink, totals)| table(engine, &sink.block, *totals)).collect(),
+        models: model_status(&parts, &sums),
+        tables: parquet().map(|(sink, totals)| table(&pipeline, &sink.block, *totals)).collect(),
+        reload: lock(&engine.last_reload).clone(),
         sums,
     }
 }
@@ -232,21 +237,21 @@ fn totals(sink: &crate::engine::SinkPart) -> SinkTotals {
 }
 
 /// Its folder is told in full: whoever reads it may stand elsewhere.
-fn table(engine: &Engine, block: &Block, totals: SinkTotals) -> TableStatus {
+fn table(pipeline: &Pipeline, block: &Block, totals: SinkTotals) -> TableStatus {
     let given = block.settings.get("path").and_then(serde_json::Value::as_str);
-    let folder = given.map_or_else(|| engine.pipeline.data().join("tables"), |path| engine.pipeline.base.join(path));
+    let folder = given.map_or_else(|| pipeline.data().join("tables"), |path| pipeline.base.join(path));
     let path = folder.join(&block.topic);
     let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
     TableStatus { topic: block.topic.clone(), rows: totals.rows, files: totals.files, bytes: totals.bytes, path }
 }
 
-fn stages(engine: &Engine) -> Vec<StageStatus> {
+fn stages(engine: &Engine, parts: &Parts, pipeline: &Pipeline) -> Vec<StageStatus> {
     let mut stages: Vec<StageStatus> =
-        engine.sources.iter().map(|s| stage("ingest", &s.block.name, &s.block.kind, &s.meter)).collect();
-    let cleaners: Vec<&str> = engine.pipeline.cleaners.iter().map(|block| block.kind.as_str()).collect();
+        parts.sources.iter().map(|s| stage("ingest", &s.block.name, &s.block.kind, &s.meter)).collect();
+    let cleaners: Vec<&str> = pipeline.cleaners.iter().map(|block| block.kind.as_str()).collect();
     stages.push(stage("clean", "clean", &cleaners.join(" → "), &engine.clean_meter));
-    stages.extend(engine.models.iter().map(|m| stage("model", &m.section.name, &m.section.code, &m.meter)));
-    let shown = engine.sinks.iter().filter(|sink| sink.block.topic != DEAD_LETTER || sink.block.name != DEAD_LETTER);
+    stages.extend(parts.models.iter().map(|m| stage("model", &m.section.name, &m.section.code, &m.meter)));
+    let shown = parts.sinks.iter().filter(|sink| sink.block.topic != DEAD_LETTER || sink.block.name != DEAD_LETTER);
     stages.extend(shown.map(|s| stage("sink", &s.block.name, &s.block.kind, &s.meter)));
     stages
 }
@@ -268,8 +273,8 @@ fn stage(stage: &'static str, name: &str, component: &str, meter: &Meter) -> Sta
     }
 }
 
-fn model_status(engine: &Engine, sums: &Sums) -> Vec<ModelStatus> {
-    let one = |model: &crate::engine::ModelPart| {
+fn model_status(parts: &Parts, sums: &Sums) -> Vec<ModelStatus> {
+    let one = |model: &Arc<crate::engine::ModelPart>| {
         let states: Vec<_> = model.partitions.iter().map(|partition| lock(&partition.state).clone()).collect();
         // The page shows the partition that needs attention most.
         let rank =
@@ -288,5 +293,5 @@ fn model_status(engine: &Engine, sums: &Sums) -> Vec<ModelStatus> {
             skipped: sums.models.get(&model.section.name).map_or(0, |sum| sum.skipped),
         }
     };
-    engine.models.iter().map(one).collect()
+    parts.models.iter().map(one).collect()
 }

@@ -11,12 +11,12 @@ use crate::config::Pipeline;
 use crate::derived::{Derived, SharedWriter, lock, sync_all};
 use crate::ledger::{Board, Sums, Totals, names, sums};
 use crate::metrics::Meter;
+use crate::parts::{board, input_survived};
 use crate::retention::bounded;
 use crate::run::clean::{Chain, CleanStage, Cleaning};
 use crate::run::deliver::DeliverStage;
 use crate::run::ingest::{Received, SourceDoor};
 use crate::snapshot::Snapshots;
-use crate::start::{board, input_survived};
 use crate::stop::Stop;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,8 +80,9 @@ impl Stepped {
         busy.set(Instant::now() + FAR);
         let partitions = 0..pipeline.pipeline.partitions;
         let writers = partitions.clone().map(|p| log.writer(RECEIVED, p, &mut |_| true)).collect::<Result<_, _>>()?;
-        let received = Received::new(pipeline.layout.clone(), writers, pipeline.pipeline.max_lag, open);
-        let door = SourceDoor { name: "simulated".into(), received: received.clone(), meter: Meter::shared() };
+        let received = Received::new(pipeline.layout.clone(), writers, pipeline.pipeline.max_lag, open.clone());
+        let door =
+            SourceDoor { name: "simulated".into(), received: received.clone(), meter: Meter::shared(), stop: open };
         let max_bytes = pipeline.retention.max_mib << 20;
         let mut stepped =
             Self { log, received, door, derived: Vec::new(), cleaners: Vec::new(), sinks: Vec::new(), max_bytes };
@@ -114,13 +115,15 @@ impl Stepped {
         let writer = self.log.writer(CLEAN, partition, &mut |head| input_survived(head, &epochs, end))?;
         let writer: SharedWriter = Arc::new(std::sync::Mutex::new(writer));
         self.derived.push(Derived::new(writer.clone(), input));
-        let board = board(&lock(&writer).newest(), &writer);
+        let board = board(&writer);
         self.received.consumed.fetch_add(board.read().0.get(names::CONSUMED).copied().unwrap_or(0), Relaxed);
         let snapshots = Snapshots::new(files, data, "clean", partition, "simulated");
         let keep_from: Arc<AtomicU64> = Arc::new(snapshots.oldest().map_or(0, |old| old.position.offset).into());
         let (blocks, layout) = (pipeline.cleaners.clone(), pipeline.layout.clone());
         let stage = CleanStage {
             build: Box::new(move || Chain::new(&layout, catalog::chain(&blocks, &layout).unwrap_or_default())),
+            blocks: pipeline.cleaners.clone(),
+            orders: Arc::default(),
             reader: self.log.reader(RECEIVED, partition)?,
             writer: writer.clone(),
             snapshots,
@@ -153,7 +156,7 @@ impl Stepped {
         let keep_from: Arc<AtomicU64> = Arc::default();
         let stage = DeliverStage {
             sink: Box::new(Parquet::new(config, &context, files.clone())),
-            news: reader.published(),
+            news: Some(reader.published()),
             reader,
             section,
             meter: Meter::shared(),

@@ -10,9 +10,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The text, its values, and where each of them stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Document {
-    text: String,
+    pub(super) text: String,
     /// The whole file.
     pub(crate) root: Map<String, Value>,
     spans: HashMap<String, Range<usize>>,

@@ -3,7 +3,12 @@
 //! The output asks nobody how far it had come: its newest frame carries the input range and the counts. After a
 //! restart the state comes from the newest snapshot at or before that position, and the rows between are replayed
 //! with their output suppressed. From the same `received` the same rows come out, however they were cut.
+//!
+//! A reload may order another chain. It takes over between two frames: cleaners whose block is unchanged keep their
+//! state, and that moment becomes a snapshot of the new chain before it cleans its first row, so that a restart goes on
+//! from there and nowhere else.
 
+use crate::config::Block;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::offline::fitted;
@@ -14,6 +19,7 @@ use crate::wall::now;
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trackside_core::batch;
@@ -36,6 +42,12 @@ const COALESCE: usize = 8192;
 const WAIT: Duration = Duration::from_millis(100);
 /// Behind damage at the end of the log there is nothing to read; this keeps the loop from spinning on it.
 pub(crate) const DAMAGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a new chain waits for what the old one wrote to be durable.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How often it looks.
+const HANDOVER_STEP: Duration = Duration::from_millis(2);
 
 /// The chain of one partition: pure, as its operators are.
 pub(crate) struct Chain {
@@ -114,9 +126,40 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// Takes over the series, and the state of every cleaner that stands in both chains with an unchanged block.
+    fn take_over(&mut self, old: &Self, blocks: &[Block], old_blocks: &[Block]) {
+        let keys = old.index.encoded().iter().map(|key| key.to_vec());
+        self.index = SeriesIndex::restore(self.layout.layout.tags(), keys);
+        for (operator, block) in self.operators.iter_mut().zip(blocks) {
+            let Some(held) = old_blocks.iter().position(|old| old.same_as(block)) else { continue };
+            let state = old.operators.get(held).map(|old| old.snapshot()).unwrap_or_default();
+            if let Err(error) = operator.restore(&state) {
+                tracing::warn!(cleaner = block.name, %error, "a cleaner could not keep its state and begins anew");
+            }
+        }
+    }
+}
+
+/// Where a reload leaves a chain for a partition's stage.
+pub(crate) type Orders = Arc<Mutex<Option<Order>>>;
+
+/// A chain that shall take over.
+pub(crate) struct Order {
+    pub(crate) build: Box<dyn Fn() -> Chain + Send>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshot_every: Duration,
+    /// Told when it has.
+    pub(crate) done: Sender<()>,
+}
+
 /// Everything that one partition's cleaning needs.
 pub(crate) struct CleanStage {
     pub(crate) build: Box<dyn Fn() -> Chain + Send>,
+    /// What the chain is built from.
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) orders: Orders,
     pub(crate) reader: Box<dyn LogReader>,
     pub(crate) writer: Arc<Mutex<Box<dyn LogWriter>>>,
     pub(crate) snapshots: Snapshots,
@@ -190,6 +233,11 @@ impl CleanStage {
             if self.stop.is_overdue() {
                 return Ok(());
             }
+            let order = lock(&self.orders).take();
+            if let Some(order) = order {
+                self.hand_over(order, &mut at);
+                saved = Instant::now();
+            }
             if !self.reader.wait(at.position.offset, End::Published, WAIT) {
                 self.meter.state(StageState::Waiting, None);
                 if self.stop.is_set() && self.reader.published() <= at.position.offset {
@@ -231,6 +279,44 @@ impl CleanStage {
             }
         }
         Ok(chain)
+    }
+
+    /// A new chain takes over where the old one stands.
+    fn hand_over(&mut self, order: Order, at: &mut Cleaning) {
+        let Order { build, blocks, snapshots, snapshot_every, done } = order;
+        let mut next = build();
+        next.take_over(&at.chain, &blocks, &self.blocks);
+        let state = next.snapshot();
+        (self.build, self.blocks, self.snapshots, self.snapshot_every) = (build, blocks, snapshots, snapshot_every);
+        (at.chain, at.pending) = (next, None);
+        // Until the new settings have two generations of their own, a restart may need all that is held.
+        self.keep_from.store(self.snapshots.oldest().map_or(0, |old| old.position.offset), Relaxed);
+        let saved = match self.is_durable(HANDOVER) {
+            true => self.snapshots.save(&Snapshot { position: at.position, state }).map_err(|error| error.to_string()),
+            false => Err("what the old chain wrote is not durable yet".into()),
+        };
+        if let Err(error) = saved {
+            tracing::warn!(
+                error,
+                "the new chain begins without a snapshot; a restart before the next one replays what the log holds"
+            );
+        }
+        _ = done.send(()); // who waits for it may have lost patience
+    }
+
+    /// Waits until all that was written is durable: a snapshot may not stand on less.
+    fn is_durable(&self, patience: Duration) -> bool {
+        let (end, writer) = (Instant::now() + patience, &self.writer);
+        let durable = || {
+            let writer = lock(writer);
+            writer.durable() >= writer.published()
+        };
+        while !durable() {
+            if Instant::now() >= end || self.stop.wait(HANDOVER_STEP) {
+                return durable();
+            }
+        }
+        true
     }
 
     /// One batch: input frames of one epoch in, one output frame out.

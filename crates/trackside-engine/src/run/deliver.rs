@@ -24,8 +24,9 @@ const WAIT: Duration = Duration::from_millis(50);
 pub(crate) struct DeliverStage {
     pub(crate) sink: Box<dyn Sink>,
     pub(crate) reader: Box<dyn LogReader>,
-    /// What was published before the sources started: where a sink begins that wants only what is new.
-    pub(crate) news: u64,
+    /// What was published before the sources started: where a sink begins that wants only what is new. None: it takes
+    /// the place of one that was replaced, and begins where that one had come to.
+    pub(crate) news: Option<u64>,
     /// Which section of the frames it is given.
     pub(crate) section: SectionKind,
     pub(crate) meter: Arc<Meter>,
@@ -71,7 +72,7 @@ impl DeliverStage {
         }
         let offset = match resumed {
             Some(position) => position.offset,
-            None if self.sink.only_new() => self.news,
+            None if self.sink.only_new() => self.news.unwrap_or_else(|| self.keep_from.load(Relaxed)),
             None => self.reader.oldest().map_err(from_log)?,
         };
         self.keep_from.store(offset, Relaxed);
@@ -104,10 +105,14 @@ impl DeliverStage {
 
     fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
         let mut offset = self.begin()?;
+        let mut last = None;
         loop {
-            let stopping = self.stop.is_set();
             if self.stop.is_overdue() {
                 return Ok(());
+            }
+            // Asked to end while more comes in, it takes what is durable now: whoever follows takes the rest.
+            if self.stop.is_set() && offset >= *last.get_or_insert_with(|| self.reader.durable()) {
+                return self.commit(true);
             }
             if self.reader.wait(offset, End::Durable, WAIT) {
                 if !self.advance(&mut offset)? {
@@ -117,9 +122,6 @@ impl DeliverStage {
                 backoff.reset();
             } else {
                 self.meter.state(StageState::Waiting, None);
-                if stopping {
-                    return self.commit(true);
-                }
             }
             self.meter.lag.store(self.reader.published().saturating_sub(offset), Relaxed);
             self.commit(false)?;

@@ -41,7 +41,7 @@ const STREAM_BYTES: u64 = 512;
 pub(crate) struct Received {
     layout: Arc<Layout>,
     partitions: Vec<Partition>,
-    max_lag: u64,
+    max_lag: AtomicU64,
     /// Rows that cleaning has worked through; written by `run/clean.rs`.
     pub(crate) consumed: Arc<AtomicU64>,
     appended: AtomicU64,
@@ -79,6 +79,7 @@ impl Received {
             partitions.iter().map(|p| p.board.read().0.get(names::RECEIVED).copied().unwrap_or(0)).sum();
         let (consumed, refused) = (Arc::default(), AtomicU64::new(0));
         let (appended, last_delivery) = (AtomicU64::new(appended), AtomicI64::new(0));
+        let max_lag = AtomicU64::new(max_lag);
         Arc::new(Self { layout, partitions, max_lag, consumed, appended, last_delivery, refused, stop })
     }
 
@@ -156,6 +157,21 @@ impl Received {
         self.appended.load(Relaxed).saturating_sub(self.consumed.load(Relaxed))
     }
 
+    /// Set when the door closes for good.
+    pub(crate) fn closing(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Changes the lag from which on sources wait.
+    pub(crate) fn set_max_lag(&self, rows: u64) {
+        self.max_lag.store(rows, Relaxed);
+    }
+
+    /// The lag from which on sources wait.
+    fn max_lag(&self) -> u64 {
+        self.max_lag.load(Relaxed)
+    }
+
     fn resume(&self, source: &str) -> Resume {
         let positions: Vec<SourcePositions> =
             self.partitions.iter().map(|p| lock(&p.writer).sources.get(source).cloned().unwrap_or_default()).collect();
@@ -175,9 +191,9 @@ impl Received {
         self.last_delivery.store(now, Relaxed);
         let ack = delivery.ack.take();
         let size = (delivery.rows.as_ref().map_or(0, RecordBatch::num_rows) + delivery.dead.len()).max(1) as u64;
-        if delivery.span.is_none() && self.lag() > self.max_lag {
+        if delivery.span.is_none() && self.lag() > self.max_lag() {
             // Sources that can pause wait by themselves; the others' clients are asked to.
-            return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag)));
+            return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag())));
         }
         let shares = self.split(source, &mut delivery, now);
         let rows = shares.iter().map(|(_, draft)| draft.rows()).sum::<usize>();
@@ -458,6 +474,8 @@ pub(crate) struct SourceDoor {
     pub(crate) name: String,
     pub(crate) received: Arc<Received>,
     pub(crate) meter: Arc<Meter>,
+    /// This source's own: a reload may end it while the others go on. What it has in its hands is still taken.
+    pub(crate) stop: Stop,
 }
 
 impl Door for SourceDoor {
@@ -477,21 +495,21 @@ impl Door for SourceDoor {
 
     fn wait_for_room(&self) -> bool {
         let mut paused = false;
-        while self.received.lag() > self.received.max_lag {
+        while self.received.lag() > self.received.max_lag() {
             if !std::mem::replace(&mut paused, true) {
                 self.meter.state(
                     StageState::Paused,
-                    Some(format!("cleaning lags more than {} rows behind", self.received.max_lag)),
+                    Some(format!("cleaning lags more than {} rows behind", self.received.max_lag())),
                 );
             }
-            if self.received.stop.wait(PAUSE_STEP) {
+            if self.stop.wait(PAUSE_STEP) {
                 return false;
             }
         }
         if paused {
             self.meter.state(StageState::Running, None);
         }
-        !self.received.stop.is_set()
+        !self.stop.is_set()
     }
 
     fn resume(&self) -> Resume {
@@ -504,11 +522,11 @@ impl Door for SourceDoor {
     }
 
     fn stopping(&self) -> bool {
-        self.received.stop.is_set()
+        self.stop.is_set()
     }
 
     fn wait_stop(&self, timeout: Duration) -> bool {
-        self.received.stop.wait(timeout)
+        self.stop.wait(timeout)
     }
 
     fn state(&self, state: SourceState, detail: Option<String>) {

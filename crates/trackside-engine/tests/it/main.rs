@@ -5,4 +5,5 @@
 mod config;
 mod flow;
 mod models;
+mod reload;
 mod support;

@@ -22,7 +22,7 @@ struct RunningSum {
 }
 
 #[derive(Clone, Copy)]
-enum Poison {
+pub(crate) enum Poison {
     None,
     /// Raises on this value.
     Raises(f64),
@@ -94,7 +94,7 @@ mode = "in_process"
 max_batch = 500
 "#;
 
-fn options(poison: Poison) -> Options {
+pub(crate) fn options(poison: Poison) -> Options {
     let calls: Arc<AtomicU64> = Arc::default();
     let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
         Box::new(RunningSum { sum: 0.0, poison, calls: calls.clone() }) as Box<dyn ModelRuntime>
@@ -113,7 +113,7 @@ fn write(folder: &Path, poison: f64) {
 }
 
 /// (offset in clean, score) of every scored row.
-fn scores(folder: &Path) -> Vec<(i64, f64)> {
+pub(crate) fn scores(folder: &Path) -> Vec<(i64, f64)> {
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
     let log = trackside_engine::open_log(&folder.join("data")).unwrap();
