@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from row import PROGRAM, ROOT, TIERS, Context, Result, Row, chosen
 
 BESIDE = 2
 """Rows that run at a time, where neither measures times."""
+
+LAST = 1000
+"""Sorts rows that the fault table has no number for behind the others."""
 
 FOLDER = ROOT / "target" / "faults"
 """Where the rows' data directories lie; those of a failed row stay."""
@@ -45,9 +49,12 @@ class Done:
 def main() -> int:
     """Run what was asked for; the exit code."""
     arguments = parse()
+    rows = chosen(table(), arguments.rows)
     if not (arguments.no_build or arguments.list):
         build()
-    rows = chosen(table(), arguments.rows)
+        for row in rows:
+            if row.prepare:
+                row.prepare()
     if arguments.list:
         for row in rows:
             print(f"{row.numbers:>8}  {row.name}")
@@ -87,7 +94,7 @@ def table() -> list[Row]:
     """All rows of `rows/`, by number."""
     files = sorted((Path(__file__).parent / "rows").glob("[a-z]*.py"))
     rows = [row for file in files for row in importlib.import_module(f"rows.{file.stem}").ROWS]
-    return sorted(rows, key=lambda row: int("".join(c for c in row.numbers.split("+")[0] if c.isdigit())))
+    return sorted(rows, key=lambda row: int(re.sub(r"\D", "", row.numbers.split("+")[0]) or LAST))
 
 
 class Runner:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import shutil
-import sys
 import threading
 import time
 import zlib
@@ -19,12 +18,9 @@ from pathlib import Path
 from typing import IO
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from row import ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
-
+import row  # noqa: F401 (it finds the tests' own modules)
 from broker import Broker as Mosquitto
+from paho.mqtt.enums import CallbackAPIVersion
 
 LANE = 0xFFFF
 """Third part of the ids, that no load generator gives."""

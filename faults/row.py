@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("TRACKSIDE_FAULTS") or ROOT / "target" / "wheel" / "trackside-faults")
 """Simulator, load generator, and the product's own command with the planted bugs compiled in."""
+
+# `running.py` and `broker.py` of the end-to-end tests start what a user starts; the rows use them too.
+sys.path.insert(0, str(ROOT / "tests"))
 
 TIERS = ("test", "ci", "release")
 """How many faults: the few of `make test`, those of every commit, those of a release."""
@@ -92,6 +96,8 @@ class Row:
     """It measures times, so nothing may run beside it."""
     seconds: int = 60
     """What it may take in the CI tier; past twice that it has failed."""
+    prepare: Callable[[], object] | None = None
+    """What it needs built, outside of its time."""
 
 
 def chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:

@@ -15,11 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from row import PROGRAM, ROOT, Context
-
-sys.path.insert(0, str(ROOT / "tests"))
-
 import running
+from row import PROGRAM, Context
 from running import TOKEN, Up, wait_for
 
 __all__ = ["COMMON", "TOKEN", "Load", "Up", "World", "free_port", "wait_for"]
@@ -100,11 +97,11 @@ class World:
         assert self.up is not None, "nothing was started"
         return self.up
 
-    def start(self, *flags: str, **variables: str) -> Up:
-        """Start the pipeline; with a planted bug if the row has one."""
+    def start(self, *flags: str, under: tuple[str, ...] = (), **variables: str) -> Up:
+        """Start the pipeline, perhaps under another command; with a planted bug if the row has one."""
         bug = {"TRACKSIDE_PLANTED_BUG": self.context.bug} if self.context.bug else {}
         python = {"TRACKSIDE_PYTHON": sys.executable, "TRACKSIDE_LOG": "info"}
-        self.up = Up(self.file, flags, {**python, **bug, **variables}, command=(str(PROGRAM),))
+        self.up = Up(self.file, flags, {**python, **bug, **variables}, command=(*under, str(PROGRAM)))
         return self.up
 
     def load(self, name: str = "load", **options: object) -> Load:
