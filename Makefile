@@ -27,7 +27,7 @@ steps = MAKE='$(MAKE)' .ci/steps $(1)
 
 BUILD := tools venv page wheel
 CHECK := tools dev page formatted python-lint python-types page-types tidy rust-lint
-TEST := packages rust-test wheel docs page-test python-test
+TEST := packages rust-test wheel docs page-test python-test faults-test
 
 # --- the menu ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ $(VENV)/.wheel: $(WHEEL_FILES) web/dist/index.html $(VENV)/.base
 # --- steps: each also runs alone -----------------------------------------------------------------------------------
 
 .PHONY: tools venv dev formatted python-lint python-types page-types tidy rust-lint
-.PHONY: packages rust-test docs page-test python-test bench-needs faults-build wheel page
+.PHONY: packages rust-test docs page-test python-test bench-needs faults-build faults-test wheel page
 tools: #: Rust, Python and Node are new enough
 	@PYTHON='$(PYTHON)' .ci/tools
 venv: $(VENV)/.base #: the virtual environment
@@ -127,6 +127,9 @@ docs: $(VENV)/.wheel #: reference pages say what the components say (cargo xtask
 	@cargo run $(LOCKED) --quiet --package xtask -- docs --check
 faults-build: web/dist/index.html #: simulator, load generator, and the product with bugs planted
 	@cargo build $(LOCKED) --quiet --profile wheel --package trackside-faults
+faults-test: faults-build $(VENV)/.wheel $(VENV)/.dev #: two minutes of faults (all of them: make faults)
+	@cargo test $(LOCKED) --quiet --profile wheel --package trackside-faults
+	@$(BIN)/python faults --no-build --tier test
 page-test: web/dist/index.html #: the page's tests
 	@cd web && npm run --silent test
 python-test: $(VENV)/.wheel $(VENV)/.dev #: the package's tests, its examples, and all of it from end to end

@@ -50,6 +50,8 @@ def main() -> int:
     """Run what was asked for; the exit code."""
     arguments = parse()
     rows = chosen(table(), arguments.rows)
+    if arguments.tier == "test" and not arguments.rows:
+        rows = [row for row in rows if row.tested and row.prepare is None]
     if not (arguments.no_build or arguments.list):
         build()
         for row in rows:

@@ -96,6 +96,8 @@ class Row:
     """It measures times, so nothing may run beside it."""
     seconds: int = 60
     """What it may take in the CI tier; past twice that it has failed."""
+    tested: bool = True
+    """It is short enough in the tier `test` to be part of `make test`."""
     prepare: Callable[[], object] | None = None
     """What it needs built, outside of its time."""
 

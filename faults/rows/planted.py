@@ -57,4 +57,4 @@ def planted(context: Context) -> Result:
     return result
 
 
-ROWS = [Row("47", "planted bugs", planted, unit="bugs", alone=True, seconds=150)]
+ROWS = [Row("47", "planted bugs", planted, unit="bugs", alone=True, seconds=150, tested=False)]

@@ -333,6 +333,6 @@ def traversal(context: Context) -> Result:
 ROWS = [
     Row("32", "oversize", oversize, seconds=30),
     Row("35", "decompression bombs", decompression, unit="bombs", seconds=30, alone=True),
-    Row("36", "slow clients", slow_clients, unit="connections", seconds=45, alone=True),
+    Row("36", "slow clients", slow_clients, unit="connections", seconds=45, alone=True, tested=False),
     Row("37", "path traversal", traversal, unit="paths", seconds=20),
 ]
