@@ -60,6 +60,7 @@ struct State {
     holds_acks: bool,
     held: Held,
     now: Option<i64>,
+    resume: Resume,
 }
 
 /// Acks that were never called.
@@ -76,7 +77,6 @@ impl std::fmt::Debug for Held {
 #[derive(Debug)]
 pub struct MemoryDoor {
     layout: Arc<Layout>,
-    resume: Resume,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -89,7 +89,8 @@ impl MemoryDoor {
 
     /// A door behind which partitions stand at these positions.
     pub fn resuming(layout: Arc<Layout>, resume: Resume) -> Arc<Self> {
-        Arc::new(Self { layout, resume, state: Mutex::default(), changed: Condvar::new() })
+        let state = Mutex::new(State { resume, ..State::default() });
+        Arc::new(Self { layout, state, changed: Condvar::new() })
     }
 
     /// Asks the source to stop.
@@ -134,12 +135,22 @@ impl MemoryDoor {
 
     /// Waits until what was seen fulfils the condition.
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Seen) -> bool) {
+        self.wait_for(what, |state| condition(&state.seen));
+    }
+
+    /// Waits until the positions that are held fulfil the condition.
+    pub fn wait_until_held(&self, what: &str, condition: impl Fn(&Resume) -> bool) {
+        self.wait_for(what, |state| condition(&state.resume));
+    }
+
+    fn wait_for(&self, what: &str, condition: impl Fn(&State) -> bool) {
         let start = Instant::now();
         let mut state = self.lock();
-        while !condition(&state.seen) {
+        while !condition(&state) {
             let seen = &state.seen;
-            let (rows, dead, last) = (seen.rows.len(), &seen.dead, seen.states.last());
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {what}: {rows} rows, {dead:?}, {last:?}");
+            let (rows, dead, last, held) = (seen.rows.len(), &seen.dead, seen.states.last(), &state.resume.stands);
+            let in_time = start.elapsed() < PATIENCE;
+            assert!(in_time, "waited in vain for {what}: {rows} rows, {dead:?}, {last:?}, {held:?}");
             let waited = self.changed.wait_timeout(state, Duration::from_millis(50));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -168,7 +179,7 @@ impl Door for MemoryDoor {
         if let Some(refused) = state.refuse_next.take() {
             return Err(refused);
         }
-        let seen = &mut state.seen;
+        let State { seen, resume, .. } = &mut *state;
         if let Some(batch) = &delivery.rows {
             assert_eq!(batch.schema(), self.layout.schema, "rows have the layout of the door");
             seen.rows.extend(rows(batch));
@@ -176,6 +187,12 @@ impl Door for MemoryDoor {
         seen.dead.extend(delivery.dead);
         if let Some(span) = delivery.span {
             assert!(span.from < span.to, "a span is not empty: {span:?}");
+            let stands = resume.stands.entry(span.stream.clone()).or_default();
+            stands.retain(|stand| *stand > span.to);
+            stands.insert(0, span.to);
+            let checks = resume.checks.entry(span.stream.clone()).or_default();
+            checks.retain(|(at, _)| *at > span.to);
+            checks.extend(span.check.map(|check| (span.to, check)));
             seen.spans.push(span);
             seen.taken.push(seen.rows.len() + seen.dead.len());
         }
@@ -200,7 +217,14 @@ impl Door for MemoryDoor {
     }
 
     fn resume(&self) -> Resume {
-        self.resume.clone()
+        self.lock().resume.clone()
+    }
+
+    fn forget(&self, streams: &[String]) {
+        self.change(|state| {
+            state.resume.stands.retain(|stream, _| !streams.contains(stream));
+            state.resume.checks.retain(|stream, _| !streams.contains(stream));
+        });
     }
 
     fn refuse(&self, count: u64) {

@@ -34,8 +34,46 @@ pub struct InputRange {
     pub to: u64,
 }
 
-/// Positions of one source, by stream (a file's identity, a Kafka partition): the next byte, row or offset to read.
-pub type SourcePositions = BTreeMap<String, u64>;
+/// How far a stream is held. Stored as a number, or as two where there is a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredStand", into = "StoredStand")]
+pub struct Stand {
+    /// The next byte, row or offset to read.
+    pub at: u64,
+    /// A hash of what lay before it, where the source gave one: it tells a stream that was rewritten in place.
+    pub check: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredStand {
+    Plain(u64),
+    Checked(u64, u32),
+}
+
+impl From<StoredStand> for Stand {
+    fn from(stored: StoredStand) -> Self {
+        match stored {
+            StoredStand::Plain(at) => Self { at, check: None },
+            StoredStand::Checked(at, check) => Self { at, check: Some(check) },
+        }
+    }
+}
+
+impl From<u64> for Stand {
+    fn from(at: u64) -> Self {
+        Self { at, check: None }
+    }
+}
+
+impl From<Stand> for StoredStand {
+    fn from(stand: Stand) -> Self {
+        stand.check.map_or(Self::Plain(stand.at), |check| Self::Checked(stand.at, check))
+    }
+}
+
+/// Positions of one source, by stream (a file's identity, a Kafka partition).
+pub type SourcePositions = BTreeMap<String, Stand>;
 
 /// What a replayable source delivers in one go: `[from, to)` of one of its streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +84,8 @@ pub struct Span {
     pub from: u64,
     /// First position not covered.
     pub to: u64,
+    /// Hash of what lies before `to`, for sources whose streams may be rewritten in place.
+    pub check: Option<u32>,
 }
 
 /// Where a replayable source goes on after a restart.
@@ -57,6 +97,8 @@ pub struct Span {
 pub struct Resume {
     /// By stream, the positions at which the partitions stand, ascending, without repeats.
     pub stands: BTreeMap<String, Vec<u64>>,
+    /// By stream, what lay before some of these positions: (position, hash).
+    pub checks: BTreeMap<String, Vec<(u64, u32)>>,
 }
 
 impl Resume {
@@ -77,10 +119,19 @@ mod tests {
 
     #[test]
     fn a_source_resumes_at_the_lowest_stand_and_stops_at_the_others() {
-        let resume = Resume { stands: [("f".to_string(), vec![100, 250])].into() };
+        let resume = Resume { stands: [("f".to_string(), vec![100, 250])].into(), ..Resume::default() };
         assert_eq!(resume.start("f"), 100);
         assert_eq!(resume.limit("f", 100), Some(250));
         assert_eq!(resume.limit("f", 250), None);
         assert_eq!(resume.start("unseen"), 0);
+    }
+
+    #[test]
+    fn a_stand_is_stored_as_a_number_or_as_two() {
+        let stored = r#"{"a":7,"b":[9,4294967295]}"#;
+        let positions: SourcePositions = serde_json::from_str(stored).unwrap();
+        assert_eq!(positions["a"], Stand { at: 7, check: None });
+        assert_eq!(positions["b"], Stand { at: 9, check: Some(u32::MAX) });
+        assert_eq!(serde_json::to_string(&positions).unwrap(), stored);
     }
 }

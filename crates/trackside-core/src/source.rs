@@ -80,6 +80,10 @@ pub trait Door: Send + Sync {
     /// Where a replayable source goes on.
     fn resume(&self) -> Resume;
 
+    /// Forgets streams that are over for good, each as soon as all of it is durable in every partition: a source names
+    /// them again until [`Door::resume`] has them no more. It must never use such a name again.
+    fn forget(&self, _streams: &[String]) {}
+
     /// Counts what was turned away before it reached [`Door::deliver`] (too large, not authorised, …).
     fn refuse(&self, count: u64);
 

@@ -2,7 +2,8 @@
 //!
 //! Guarantee: exactly once. The position is the byte behind the last whole record, by file; a file is known by its
 //! beginning and its path, or where it is followed by its beginning and its inode. So a restart goes on in the same
-//! record, a rotated log is read to its end, and a truncated one from its new beginning. With a time in `[schema]`,
+//! record, a rotated log is read to its end, and a truncated one from its new beginning, whatever it begins with
+//! (`copytruncate` works when the pattern does not match the copy). With a time in `[schema]`,
 //! events without one are dead letters, for the same file must always give the same rows.
 //!
 //! `path` may hold `*` and `?` in its last part; several files are read in the order of their names. `.gz` and `.zst`
@@ -16,14 +17,17 @@
 //! speed = 60                    # an hour in a minute
 //! ```
 
+use super::again;
 use super::follow::follow;
 use super::hand_over;
 use super::pace::{Mark, Pace};
-use super::tail::{Label, Next, Tail, encoding, unreadable};
+use super::streams::Streams;
+use super::tail::{Next, Tail, encoding, unreadable};
 use crate::formats::body::Encoding;
 use crate::formats::{
     Decoder, Format, MAX_RECORD, Mapping, Place, Precision, csv::Csv, json::Json, line_protocol::LineProtocol, reject,
 };
+use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -33,7 +37,7 @@ use trackside_core::builder::EventBuilder;
 use trackside_core::component::{Component, config, schema_of};
 use trackside_core::dead_letter::DeadLetter;
 use trackside_core::error::{ConfigError, Failure};
-use trackside_core::position::{Resume, Span as Part};
+use trackside_core::position::Span as Part;
 use trackside_core::source::{BuildSource, Door, Guarantee, Source, SourceContext, SourceState};
 use trackside_core::time::Span;
 
@@ -179,29 +183,38 @@ impl Source for File {
         self.config.mode != Mode::Follow
     }
 
+    fn decode_again(&mut self, letter: &DeadLetter, event: bool, arrival: i64) -> Result<RecordBatch, String> {
+        if event {
+            return again::json(&self.mapping, letter, arrival);
+        }
+        let mut decoder = self.decoder(&self.path).map_err(|error| error.message)?;
+        again::with(&mut *decoder, &self.mapping, letter, arrival)
+    }
+
     fn run(&mut self, door: Arc<dyn Door>) -> Result<(), Failure> {
         let door = &*door;
-        let resume = door.resume();
         door.state(SourceState::Running, None);
         if self.config.mode == Mode::Follow {
-            return follow(self, door, &resume);
+            return follow(self, door);
         }
+        let (resume, mut streams) = (door.resume(), Streams::default());
         let mut pace = match (self.config.mode, self.config.rate) {
             (Mode::Replay, _) => Some(Pace::replay(self.config.speed.unwrap_or(1.0))),
             (_, rate) => rate.map(Pace::rate),
         };
         for path in self.paths()? {
-            let label = Label::Path(self.label(&path));
-            let Some(mut tail) = Tail::open(&path, &label, &resume, self.open_decoder(&path)?, false)? else {
+            let (label, decoder) = (self.label(&path), self.open_decoder(&path)?);
+            let Some(mut tail) = Tail::open(&path, Some(&label), &mut streams, &resume, decoder)? else {
                 continue;
             };
-            let mut reading = Reading::new(&self.mapping, &resume, door);
+            let mut reading = Reading::new(&self.mapping, door);
             while let Some(whole) = reading.step(&mut tail, true, pace.as_mut())? {
                 if !whole {
                     return Ok(());
                 }
             }
         }
+        streams.forget_read(door);
         Ok(())
     }
 }
@@ -291,14 +304,13 @@ fn matches(pattern: &str, name: &str) -> bool {
 pub(super) struct Reading<'a> {
     component: &'a str,
     out: EventBuilder,
-    resume: &'a Resume,
     door: &'a dyn Door,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(mapping: &'a Mapping, resume: &'a Resume, door: &'a dyn Door) -> Self {
+    pub(super) fn new(mapping: &'a Mapping, door: &'a dyn Door) -> Self {
         let out = EventBuilder::new(mapping.layout().clone());
-        Self { component: mapping.component(), out, resume, door }
+        Self { component: mapping.component(), out, door }
     }
 
     /// The next records of a file. None: there are none. False: the pipeline is stopping.
@@ -308,7 +320,7 @@ impl<'a> Reading<'a> {
         last: bool,
         pace: Option<&mut Pace>,
     ) -> Result<Option<bool>, Failure> {
-        let limit = self.resume.limit(&tail.stream, tail.position);
+        let limit = tail.limit();
         let most = if pace.is_some() { MAX_PACED } else { MAX_RECORDS };
         let mut dead = Vec::new();
         let mut marks = Vec::new();
@@ -330,7 +342,8 @@ impl<'a> Reading<'a> {
         if !self.door.wait_for_room() {
             return Ok(Some(false));
         }
-        let whole = Part { stream: tail.stream.clone(), from: tail.delivered, to: tail.position };
+        let (from, to) = (tail.delivered, tail.position);
+        let whole = Part { stream: tail.stream.clone(), from, to, check: Some(tail.check()) };
         tail.delivered = tail.position;
         match pace {
             Some(pace) if !marks.is_empty() => Ok(Some(pace.deliver(self.door, rows, &dead, &whole, &marks))),

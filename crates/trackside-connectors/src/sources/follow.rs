@@ -5,10 +5,10 @@
 //! once and begun anew.
 
 use super::file::{File, Reading};
-use super::tail::{Found, Label, Tail, inode};
+use super::streams::Streams;
+use super::tail::{Found, Tail, inode};
 use std::time::Instant;
 use trackside_core::error::Failure;
-use trackside_core::position::Resume;
 use trackside_core::source::{Door, SourceState};
 
 /// A file without a name is closed after so many polls without growth (5 s by default).
@@ -25,14 +25,15 @@ struct Followed {
 }
 
 /// Reads all files that match as they grow, until the stop.
-pub(super) fn follow(source: &File, door: &dyn Door, resume: &Resume) -> Result<(), Failure> {
+pub(super) fn follow(source: &File, door: &dyn Door) -> Result<(), Failure> {
     let mut files: Vec<Followed> = Vec::new();
-    let mut reading = Reading::new(&source.mapping, resume, door);
+    let mut streams = Streams::default();
+    let mut reading = Reading::new(&source.mapping, door);
     let quiet = source.config.poll.0.saturating_mul(QUIET_POLLS);
     let mut state = None;
     loop {
-        files.iter_mut().for_each(|file| locate(source, file));
-        let mut moved = open_new(source, &mut files, resume)?;
+        files.iter_mut().for_each(|file| locate(source, file, &mut streams));
+        let mut moved = open_new(source, &mut files, &mut streams, door)?;
         for file in &mut files {
             // Its end is an end only when nobody writes to it any more.
             file.closing = match file.found {
@@ -47,7 +48,16 @@ pub(super) fn follow(source: &File, door: &dyn Door, resume: &Resume) -> Result<
                 (file.grew, moved) = (Instant::now(), true);
             }
         }
+        let closed = files.iter().any(|file| file.closing);
+        files
+            .iter()
+            .filter(|file| file.closing && file.tail.is_deleted())
+            .for_each(|file| streams.end(&file.tail.stream));
         files.retain(|file| !file.closing);
+        if closed || !moved {
+            let open: Vec<&str> = files.iter().map(|file| file.tail.stream.as_str()).collect();
+            streams.forget_followed(door, &open);
+        }
         let missing = files.is_empty().then(|| format!("no file `{}` yet", source.path.display()));
         let now = (if moved { SourceState::Running } else { SourceState::Waiting }, missing);
         if state.as_ref() != Some(&now) {
@@ -61,11 +71,14 @@ pub(super) fn follow(source: &File, door: &dyn Door, resume: &Resume) -> Result<
 }
 
 /// Finds a file again, perhaps under another name of the pattern.
-fn locate(source: &File, file: &mut Followed) {
+fn locate(source: &File, file: &mut Followed, streams: &mut Streams) {
     file.found = file.tail.look(&file.tail.path);
     match file.found {
         Found::Same => {}
-        Found::Rewritten => file.tail.cut_off(),
+        Found::Rewritten => {
+            file.tail.cut_off();
+            streams.end(&file.tail.stream);
+        }
         Found::Other => {
             let paths = source.paths().unwrap_or_default();
             if let Some(path) = paths.into_iter().find(|path| file.tail.look(path) == Found::Same) {
@@ -77,7 +90,7 @@ fn locate(source: &File, file: &mut Followed) {
 }
 
 /// Opens what is not followed yet; whether there was any.
-fn open_new(source: &File, files: &mut Vec<Followed>, resume: &Resume) -> Result<bool, Failure> {
+fn open_new(source: &File, files: &mut Vec<Followed>, streams: &mut Streams, door: &dyn Door) -> Result<bool, Failure> {
     let before = files.len();
     for path in source.paths()? {
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
@@ -85,7 +98,8 @@ fn open_new(source: &File, files: &mut Vec<Followed>, resume: &Resume) -> Result
         if files.iter().any(|file| file.tail.inode == inode && file.found != Found::Rewritten) {
             continue;
         }
-        let opened = Tail::open(&path, &Label::Inode, resume, source.open_decoder(&path)?, true);
+        // What was delivered since the start counts as well: a file may have been read, left and found again.
+        let opened = Tail::open(&path, None, streams, &door.resume(), source.open_decoder(&path)?);
         match opened {
             Ok(tail) => {
                 let (found, grew, closing) = (Found::Same, Instant::now(), false);

@@ -10,6 +10,7 @@ mod http_intake;
 mod http_listen;
 pub mod mqtt;
 mod pace;
+mod streams;
 mod tail;
 
 use arrow::array::RecordBatch;

@@ -118,6 +118,7 @@ fn release(
     to: Mark,
 ) -> bool {
     let rows = rows.filter(|_| to.rows > from.rows).map(|rows| rows.slice(from.rows, to.rows - from.rows));
-    let span = Span { stream: part.stream.clone(), from: from.to, to: to.to };
+    let check = part.check.filter(|_| to.to == part.to);
+    let span = Span { stream: part.stream.clone(), from: from.to, to: to.to, check };
     hand_over(door, rows, &dead[from.dead..to.dead], Some(span))
 }

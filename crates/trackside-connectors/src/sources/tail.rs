@@ -1,9 +1,10 @@
 //! One file being read: who it is, where we stand in it, and its next whole records.
 //!
 //! A file is known by the hash of its beginning, with its path (read once) or its inode (followed: a renamed file is
-//! the same, a truncated and rewritten one is not). The stream's name says how many bytes were hashed, so a file that
-//! has grown since is still recognised. Positions are bytes of the unpacked text.
+//! the same, a truncated and rewritten one is not; see `streams.rs`). The stream's name says how many bytes were
+//! hashed, so a file that has grown since is still recognised. Positions are bytes of the unpacked text.
 
+use super::streams::{LOOK_BACK, Label, Streams, check, deleted, unchanged};
 use crate::formats::body::Encoding;
 use crate::formats::{Decoder, Envelope, MAX_RECORD};
 use std::fs::File;
@@ -13,7 +14,6 @@ use trackside_core::builder::EventBuilder;
 use trackside_core::dead_letter::DeadLetter;
 use trackside_core::error::Failure;
 use trackside_core::position::Resume;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes that are read, and with them decoded, at once.
 pub(super) const CHUNK: usize = 512 * 1024;
@@ -37,8 +37,10 @@ pub(super) struct Tail {
     pub(super) inode: (u64, u64),
     input: Box<dyn Read + Send>,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are done with.
+    /// Bytes of the buffer that are done with; the last [`LOOK_BACK`] of them stay.
     used: usize,
+    /// Where partitions stand: no delivery may straddle one.
+    stands: Vec<u64>,
     fingerprint: (u64, u64),
     /// The file itself where it may be rewritten while it is read.
     growing: Option<File>,
@@ -68,38 +70,28 @@ pub(super) enum Found {
     Other,
 }
 
-/// How a file is named among the positions.
-#[derive(Debug, Clone)]
-pub(super) enum Label {
-    /// By its path, as the pipeline file leads to it.
-    Path(String),
-    /// By its inode.
-    Inode,
-}
-
 impl Tail {
-    /// Opens a file where the log stands. None: it has no whole header yet. `more` says that it may still grow.
+    /// Opens a file where the log stands: by its label, or without one to be followed as it grows. None: it has no whole
+    /// header yet.
     pub(super) fn open(
         path: &Path,
-        label: &Label,
+        label: Option<&str>,
+        streams: &mut Streams,
         resume: &Resume,
         decoder: Box<dyn Decoder>,
-        more: bool,
     ) -> Result<Option<Self>, Failure> {
         let failed = |error: std::io::Error| unreadable(path, &error);
         let mut file = File::open(path).map_err(failed)?;
         let inode = inode(&file.metadata().map_err(failed)?);
-        let label = match label {
-            Label::Path(path) => path.clone(),
-            Label::Inode => format!("inode {}", inode.1),
-        };
+        let more = label.is_none();
+        let label = label.map_or(Label::Inode(inode.1), |path| Label::Path(path.to_owned()));
         let mut head = Vec::new();
         file.by_ref().take(FINGERPRINT).read_to_end(&mut head).map_err(failed)?;
         if more && head.is_empty() {
             return Ok(None);
         }
-        let fingerprint = known(resume, &label, &head).unwrap_or((head.len() as u64, xxh3_64(&head)));
-        let stream = format!("{label}#{}-{:016x}", fingerprint.0, fingerprint.1);
+        let name = streams.name(resume, &label, &head, &file);
+        let stream = name.to_string();
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let growing = more.then(|| file.try_clone()).transpose().map_err(failed)?;
         let input = encoding(path).reader(file).map_err(failed)?;
@@ -112,7 +104,8 @@ impl Tail {
             input,
             buffer: Vec::new(),
             used: 0,
-            fingerprint,
+            stands: resume.stands.get(&stream).cloned().unwrap_or_default(),
+            fingerprint: name.fingerprint,
             growing,
             overlong: None,
             decoder,
@@ -135,7 +128,26 @@ impl Tail {
         let start = resume.start(&tail.stream);
         tail.skip_to(start)?;
         tail.delivered = start;
+        let checks = resume.checks.get(&tail.stream).into_iter().flatten();
+        if checks.into_iter().any(|(at, hash)| *at == start && *hash != tail.check()) {
+            return Err(tail.is_another());
+        }
         Ok(Some(tail))
+    }
+
+    /// The hash of what lies before the position.
+    pub(super) fn check(&self) -> u32 {
+        check(&self.buffer[..self.used])
+    }
+
+    /// The next position at which a partition stands, if any: no delivery may cross it.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.stands.iter().copied().find(|stand| *stand > self.position)
+    }
+
+    /// Whether it has no name any more, so that it will not come back.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.growing.as_ref().is_some_and(deleted)
     }
 
     /// Bytes that were read and not used yet.
@@ -195,13 +207,12 @@ impl Tail {
 
     /// What the path leads to now.
     pub(super) fn look(&self, path: &Path) -> Found {
-        let Ok(mut file) = File::open(path) else { return Found::Other };
+        let Ok(file) = File::open(path) else { return Found::Other };
         let metadata = file.metadata().ok().filter(|metadata| inode(metadata) == self.inode);
         let Some(metadata) = metadata else { return Found::Other };
-        let mut head = Vec::new();
-        let read = file.by_ref().take(self.fingerprint.0).read_to_end(&mut head);
-        let longer = metadata.len() >= self.position + self.bytes().len() as u64;
-        if read.is_ok() && longer && xxh3_64(&head) == self.fingerprint.1 { Found::Same } else { Found::Rewritten }
+        let read = self.position + self.bytes().len() as u64;
+        let same = metadata.len() >= read && unchanged(&file, self.fingerprint, read, &self.buffer);
+        if same { Found::Same } else { Found::Rewritten }
     }
 
     /// Reads no further: what comes now belongs to a new beginning.
@@ -234,7 +245,9 @@ impl Tail {
             let step = left.min(self.bytes().len());
             self.advance(step);
             if self.position < position && self.fill(CHUNK)? && self.bytes().is_empty() {
-                return Err(Failure::stop(format!(
+                // A file that is followed was cut between two looks: the next one finds a new beginning.
+                let failure = if self.growing.is_some() { Failure::retry } else { Failure::stop };
+                return Err(failure(format!(
                     "{} is shorter than at the last run ({} bytes of {position}); put it back, or give it another name",
                     self.path.display(),
                     self.position,
@@ -242,6 +255,15 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    fn is_another(&self) -> Failure {
+        let failure = if self.growing.is_some() { Failure::retry } else { Failure::stop };
+        failure(format!(
+            "{} was changed before byte {} since the last run; put it back, or give it another name",
+            self.path.display(),
+            self.position,
+        ))
     }
 
     /// Looks for the end of a line that is too long; its bytes are not kept.
@@ -265,44 +287,22 @@ impl Tail {
         if self.bytes().len() >= bytes {
             return Ok(false);
         }
-        self.buffer.drain(..self.used);
-        self.used = 0;
-        let missing = (bytes - self.buffer.len()) as u64;
+        let done = self.used.saturating_sub(LOOK_BACK);
+        self.buffer.drain(..done);
+        self.used -= done;
+        let missing = (bytes - self.bytes().len()) as u64;
+        let (had, at) = (self.buffer.len(), self.position + self.bytes().len() as u64);
         let read = self.input.by_ref().take(missing).read_to_end(&mut self.buffer);
         let read = read.map_err(|error| unreadable(&self.path, &error))?;
-        // Looked at after reading: if the beginning is still the old one now, it was when these bytes were read.
-        if read > 0 && !self.growing.as_ref().is_none_or(|file| begins_so(file, self.fingerprint)) {
-            self.buffer.truncate(self.buffer.len() - read);
+        // Looked at after reading: if all is the old one now, it was when these bytes were read.
+        let unchanged = |file: &File| read == 0 || unchanged(file, self.fingerprint, at, &self.buffer[..had]);
+        if !self.growing.as_ref().is_none_or(unchanged) {
+            self.buffer.truncate(had);
             self.cut_off();
             return Ok(true);
         }
         Ok((read as u64) < missing)
     }
-}
-
-/// Whether the file begins as it did, read beside the place where it is being read.
-#[cfg(unix)]
-fn begins_so(file: &File, (length, hash): (u64, u64)) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut head = vec![0; length as usize];
-    file.read_exact_at(&mut head, 0).is_ok() && xxh3_64(&head) == hash
-}
-
-/// Elsewhere a rewritten file is only noticed between two reads.
-#[cfg(not(unix))]
-fn begins_so(_: &File, _: (u64, u64)) -> bool {
-    true
-}
-
-/// The stream under which a run before knew the file: of those whose hash fits, the longest.
-fn known(resume: &Resume, label: &str, head: &[u8]) -> Option<(u64, u64)> {
-    let streams = resume.stands.keys().filter_map(|stream| {
-        let (length, hash) = stream.strip_prefix(label)?.strip_prefix('#')?.split_once('-')?;
-        let (length, hash) = (length.parse::<u64>().ok()?, u64::from_str_radix(hash, 16).ok()?);
-        let begins_so = xxh3_64(head.get(..usize::try_from(length).ok()?)?) == hash;
-        begins_so.then_some((length, hash))
-    });
-    streams.max()
 }
 
 /// What packs the file, by its name.

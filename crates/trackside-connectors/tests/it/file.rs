@@ -12,6 +12,7 @@ use trackside_connectors::testing::{MemoryDoor, layout};
 use trackside_core::error::Action;
 use trackside_core::position::Resume;
 use trackside_core::schema::Layout;
+use trackside_core::source::Door;
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -179,12 +180,152 @@ fn a_followed_file_is_resumed_though_it_has_grown_and_was_renamed() {
     let span = door.take().spans.pop().unwrap();
     append(&folder.path().join("a.ndjson"), &(line(3) + &line(4)));
     std::fs::rename(folder.path().join("a.ndjson"), folder.path().join("b.ndjson")).unwrap();
-    let resume = Resume { stands: [(span.stream.clone(), vec![span.to])].into() };
+    let resume = Resume { stands: [(span.stream.clone(), vec![span.to])].into(), ..Resume::default() };
     let (door, running) = follow(folder.path(), "*.ndjson", resume);
     door.wait_until("the two new rows", |seen| seen.rows.len() == 2);
     door.stop();
     running.join().unwrap().unwrap();
     assert_eq!(seqs(&door), [3, 4]);
+}
+
+/// Follows until so many rows are there in all, and stops; what it brought, and where the log stands.
+fn follow_until(folder: &Path, path: &str, resume: Resume, rows: usize) -> (Vec<i64>, Resume) {
+    let (door, running) = follow(folder, path, resume);
+    door.wait_until("the rows", |seen| seen.rows.len() >= rows);
+    stop(&door, running);
+    (seqs(&door), door.resume())
+}
+
+fn stop(door: &MemoryDoor, running: std::thread::JoinHandle<Result<(), trackside_core::error::Failure>>) {
+    door.stop();
+    running.join().unwrap().unwrap();
+    door.look(|seen| assert!(seen.dead.is_empty(), "{:?}", seen.dead));
+}
+
+/// Streams without their fingerprints: which generations are known.
+fn generations(resume: &Resume) -> Vec<u64> {
+    let generation = |stream: &String| stream.rsplit_once('/').unwrap().1.parse().unwrap();
+    let mut all: Vec<u64> = resume.stands.keys().map(generation).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_file_begun_again_with_the_same_bytes_is_another_stream() {
+    let folder = folder(&[("events.ndjson", &ndjson(1))]);
+    let path = folder.path().join("events.ndjson");
+    let (door, running) = follow(folder.path(), "events.ndjson", Resume::default());
+    door.wait_until("one row", |seen| seen.rows.len() == 1);
+    append(&path, &line(1));
+    door.wait_until("two rows", |seen| seen.rows.len() == 2);
+    // Shorter, the same first line. Then longer, also the same first line, truncated and written between two looks.
+    std::fs::write(&path, line(0)).unwrap();
+    door.wait_until("the first row again", |seen| seen.rows.len() == 3);
+    std::fs::write(&path, line(0) + &line(2)).unwrap();
+    door.wait_until("the rest of the second file", |seen| seen.rows.len() == 4);
+    std::fs::write(&path, line(0) + &line(3) + &line(4)).unwrap();
+    door.wait_until("the third file", |seen| seen.rows.len() == 7);
+    door.wait_until_held("only the newest to be known", |held| generations(held) == [3]);
+    stop(&door, running);
+    assert_eq!(seqs(&door), [0, 1, 0, 2, 0, 3, 4]);
+    let door = door.take();
+    let names: std::collections::BTreeSet<&String> = door.spans.iter().map(|span| &span.stream).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
+fn a_file_begun_again_while_nobody_looked_is_another_stream() {
+    let folder = folder(&[("events.ndjson", &ndjson(3))]);
+    let path = folder.path().join("events.ndjson");
+    let (seen, resume) = follow_until(folder.path(), "events.ndjson", Resume::default(), 3);
+    assert_eq!(seen, [0, 1, 2]);
+    // Shorter than the position.
+    std::fs::write(&path, ndjson(1)).unwrap();
+    let (seen, resume) = follow_until(folder.path(), "events.ndjson", resume, 1);
+    assert_eq!(seen, [0]);
+    // Grown beyond the position, with the same beginning: the bytes before the position are others.
+    std::fs::write(&path, line(0) + &line(5)).unwrap();
+    let (seen, resume) = follow_until(folder.path(), "events.ndjson", resume, 1);
+    assert_eq!(seen, [5], "one line is as long as it was, and the same: the file has grown");
+    std::fs::write(&path, line(0) + &line(6) + &line(7)).unwrap();
+    let (seen, resume) = follow_until(folder.path(), "events.ndjson", resume, 3);
+    assert_eq!(seen, [0, 6, 7]);
+    append(&path, &line(8));
+    assert_eq!(follow_until(folder.path(), "events.ndjson", resume, 1).0, [8]);
+}
+
+#[test]
+fn copied_and_truncated_logs_are_read_on_also_over_restarts() {
+    let folder = folder(&[]);
+    let path = folder.path().join("events.ndjson");
+    let (mut resume, mut all) = (Resume::default(), Vec::new());
+    for round in 0..4 {
+        // Each time a banner with the same bytes, then lines of this round.
+        append(&path, &line(1000));
+        append(&path, &(line(round) + &line(10 + round)));
+        let (seen, stands) = follow_until(folder.path(), "events.ndjson", resume, 3);
+        (resume, all) = (stands, [all, seen].concat());
+        std::fs::copy(&path, folder.path().join(format!("events.{round}"))).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    }
+    assert_eq!(all, [1000, 0, 10, 1000, 1, 11, 1000, 2, 12, 1000, 3, 13]);
+}
+
+#[test]
+fn a_deleted_file_is_forgotten_and_a_renamed_one_is_not() {
+    let folder = folder(&[("a.ndjson", &ndjson(2))]);
+    let path = folder.path().join("a.ndjson");
+    let (door, running) = follow(folder.path(), "*.ndjson", Resume::default());
+    door.wait_until("two rows", |seen| seen.rows.len() == 2);
+    std::fs::rename(&path, folder.path().join("a.1")).unwrap();
+    append(&path, &line(2));
+    door.wait_until("the second file", |seen| seen.rows.len() == 3);
+    std::fs::remove_file(&path).unwrap();
+    append(&folder.path().join("c.ndjson"), &line(3));
+    door.wait_until("the third file", |seen| seen.rows.len() == 4);
+    door.wait_until_held("the second to be forgotten", |held| generations(held) == [1, 3]);
+    // The first comes back after it was closed, and grows.
+    append(&folder.path().join("a.1"), &line(4));
+    std::fs::rename(folder.path().join("a.1"), folder.path().join("b.ndjson")).unwrap();
+    door.wait_until("its new line", |seen| seen.rows.len() == 5);
+    stop(&door, running);
+    assert_eq!(seqs(&door), [0, 1, 2, 3, 4]);
+    let resume = door.resume();
+    append(&folder.path().join("b.ndjson"), &line(5));
+    assert_eq!(follow_until(folder.path(), "*.ndjson", resume, 1).0, [5]);
+}
+
+#[test]
+fn what_is_remembered_of_files_is_bounded_and_generations_go_on() {
+    let folder = folder(&[("a.ndjson", &ndjson(1))]);
+    let gone = |n: u64| (format!("inode {}#2-00000000000000ff/{n}", 1_000_000_000 + n), vec![n]);
+    let resume = Resume { stands: (1..=200).map(gone).collect(), ..Resume::default() };
+    let (door, running) = follow(folder.path(), "*.ndjson", resume);
+    door.wait_until_held("all but the newest to be forgotten", |held| {
+        generations(held) == (137..=201).collect::<Vec<_>>()
+    });
+    stop(&door, running);
+    let read = |n: u64| (format!("old/{n:04}.ndjson#2-00000000000000ff"), vec![n]);
+    let resume = Resume { stands: (1..=1200).map(read).collect(), ..Resume::default() };
+    let door = run("file", json!({"path": "a.ndjson"}), &plant(), folder.path(), resume);
+    let known = door.resume();
+    assert_eq!(known.stands.len(), 1001);
+    assert_eq!(
+        (known.start("old/0200.ndjson#2-00000000000000ff"), known.start("old/0201.ndjson#2-00000000000000ff")),
+        (0, 201)
+    );
+}
+
+#[test]
+fn a_file_that_changed_before_the_position_is_not_gone_on_with() {
+    let folder = folder(&[("a.ndjson", &ndjson(100))]);
+    let door = once("a.ndjson", &plant(), &folder);
+    let text = ndjson(100).replacen("\"seq\":99", "\"seq\":77", 1);
+    std::fs::write(folder.path().join("a.ndjson"), text + &line(100)).unwrap();
+    let mut source = build("file", json!({"path": "a.ndjson"}), &plant(), folder.path()).unwrap();
+    let failure = source.run(MemoryDoor::resuming(plant(), door.resume())).unwrap_err();
+    assert_eq!(failure.action, Action::Stop);
+    assert!(failure.message.contains("was changed before byte"), "{failure}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn an_endless_fleet_leaves_out_the_time_it_was_away() {
     let hour = 3_600_000_000_000i64;
     let origin = 1_700_000_000_000_000_000i64;
     let stream = format!("seed-1@{origin}");
-    let resume = Resume { stands: [(stream, vec![500, 600])].into() };
+    let resume = Resume { stands: [(stream, vec![500, 600])].into(), ..Resume::default() };
     let door = MemoryDoor::resuming(plant(), resume);
     door.set_now(origin + hour);
     door.stop_after(101);

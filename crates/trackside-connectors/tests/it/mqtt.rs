@@ -31,7 +31,7 @@ fn program(name: &str) -> Option<PathBuf> {
     let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     if found.is_none() {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "`{name}` is missing; install mosquitto");
-        eprintln!("skipped: `{name}` is missing; install the packages mosquitto and mosquitto-clients");
+        eprintln!("skipped: `{name}` is missing; install the packages mosquitto, mosquitto-clients and openssl");
     }
     found
 }
@@ -243,6 +243,58 @@ fn refusals_and_a_missing_broker_are_told_in_words() {
         door.stop();
         running.join().unwrap().unwrap();
     }
+}
+
+/// An authority of our own and, signed by it, a certificate for 127.0.0.1, in a folder; none where there is no openssl.
+fn certificates() -> Option<tempfile::TempDir> {
+    let (openssl, folder) = (program("openssl")?, tempfile::tempdir().unwrap());
+    let make = |arguments: &str| {
+        let words = arguments.split(' ').chain("-newkey rsa:2048 -nodes -days 2".split(' '));
+        let made = Command::new(&openssl).args(["req", "-x509"]).args(words).current_dir(&folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    make("-subj /CN=plant -keyout ca.key -out ca.pem");
+    make("-subj /CN=other -keyout other.key -out other.pem");
+    make(
+        "-subj /CN=broker -CA ca.pem -CAkey ca.key -keyout key.pem -out cert.pem -addext subjectAltName=IP:127.0.0.1 \
+         -addext basicConstraints=critical,CA:FALSE",
+    );
+    Some(folder)
+}
+
+#[test]
+fn an_encrypted_broker_is_trusted_by_its_authority_and_by_no_other() {
+    let Some(folder) = certificates() else { return };
+    let place = folder.path().display();
+    // As root it would change to a user who may not read the key.
+    let tls = format!(
+        "allow_anonymous true\nuser root\nrequire_certificate false\ncafile {place}/ca.pem\n\
+         certfile {place}/cert.pem\nkeyfile {place}/key.pem"
+    );
+    let Some(broker) = Broker::start(&tls) else { return };
+    let ca = folder.path().join("ca.pem");
+    let start = |ca: &str| {
+        let more = json!({"broker": format!("mqtts://127.0.0.1:{}", broker.port), "ca": ca});
+        let door = MemoryDoor::new(plant());
+        let block = block(broker.port, "safe", more);
+        (door.clone(), spawn(build("mqtt", block, &plant(), folder.path()).unwrap(), &door))
+    };
+    let (door, running) = start("ca.pem");
+    wait_for_running(&door);
+    broker.publish("plant/p1/temp", &["-q", "1", "--cafile", &ca.display().to_string()], &messages(0, 100));
+    door.wait_until("all messages", |seen| seen.rows.len() >= 100);
+    door.stop();
+    running.join().unwrap().unwrap();
+    each_once(&door.take().rows, 0, 100);
+    let (door, running) = start("other.pem");
+    door.wait_until("the refusal", |seen| {
+        seen.states.iter().any(|(state, detail)| {
+            *state == SourceState::BackingOff && detail.as_ref().is_some_and(|text| text.contains("certificate"))
+        })
+    });
+    door.stop();
+    running.join().unwrap().unwrap();
+    assert!(door.take().rows.is_empty());
 }
 
 /// A wire between source and broker that can be cut.

@@ -58,7 +58,7 @@ pub(crate) fn resume_exam(kind: &str, block: &Value, layout: &Arc<Layout>, base:
     for (a, b) in [(0, last), (0, last.min(1)), (last / 2, last), (last, last)] {
         let mut stands = vec![ends[a], ends[b]];
         stands.dedup();
-        let resume = Resume { stands: [(stream.clone(), stands)].into() };
+        let resume = Resume { stands: [(stream.clone(), stands)].into(), ..Resume::default() };
         let again = run(kind, block.clone(), layout, base, resume).take();
         let taken = |seen: &trackside_connectors::testing::Seen| seen.rows.len() + seen.dead.len();
         assert_eq!(taken(&again) + straight.taken[a], taken(&straight), "{kind} from {}", ends[a]);

@@ -22,7 +22,7 @@ use trackside_core::batch;
 use trackside_core::dead_letter::{self, DeadLetter};
 use trackside_core::log::{EpochStart, FrameDraft, FrameKind, FrameMeta, LogError, LogSync, LogWriter, SectionKind};
 use trackside_core::planted::{Bug, planted};
-use trackside_core::position::{Resume, SourcePositions};
+use trackside_core::position::{Resume, SourcePositions, Stand};
 use trackside_core::schema::Layout;
 use trackside_core::source::{Ack, Delivery, Door, Outcome, Refused, SourceState};
 
@@ -63,6 +63,8 @@ struct Writer {
     log: Box<dyn LogWriter>,
     counts: Counts,
     sources: BTreeMap<String, SourcePositions>,
+    /// Where the newest frame of a source's stream ends, of those written since the start.
+    ends: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Received {
@@ -72,7 +74,8 @@ impl Received {
             let meta = log.newest().map(|head| head.meta).unwrap_or_default();
             let (commits, board) = (Commits::new(log.syncer()), Board::default());
             board.publish(&meta.counts, log.published());
-            Partition { writer: Mutex::new(Writer { log, counts: meta.counts, sources: meta.sources }), commits, board }
+            let writer = Writer { log, counts: meta.counts, sources: meta.sources, ends: BTreeMap::new() };
+            Partition { writer: Mutex::new(writer), commits, board }
         };
         let partitions: Vec<Partition> = writers.into_iter().map(partition).collect();
         let appended: u64 =
@@ -176,11 +179,36 @@ impl Received {
         let positions: Vec<SourcePositions> =
             self.partitions.iter().map(|p| lock(&p.writer).sources.get(source).cloned().unwrap_or_default()).collect();
         let streams: BTreeSet<&String> = positions.iter().flat_map(BTreeMap::keys).collect();
-        let stands = |stream: &String| {
-            let stands: BTreeSet<u64> = positions.iter().map(|held| held.get(stream).copied().unwrap_or(0)).collect();
-            (stream.clone(), stands.into_iter().collect())
-        };
-        Resume { stands: streams.into_iter().map(stands).collect() }
+        let mut resume = Resume::default();
+        for stream in streams {
+            let held = || positions.iter().map(|held| held.get(stream));
+            let stands: BTreeSet<u64> = held().map(|stand| stand.map_or(0, |stand| stand.at)).collect();
+            let checks: BTreeSet<(u64, u32)> =
+                held().flatten().filter_map(|stand| Some((stand.at, stand.check?))).collect();
+            resume.stands.insert(stream.clone(), stands.into_iter().collect());
+            resume.checks.insert(stream.clone(), checks.into_iter().collect());
+        }
+        resume
+    }
+
+    /// Forgets streams in all partitions at once, each when all that any of them holds of it is durable: a partition
+    /// that lost its tail in a crash would otherwise ask for a stream that the others know nothing of. The next frame
+    /// of each partition tells the rest.
+    fn forget(&self, source: &str, streams: &[String]) {
+        // In the order in which deliveries lock them.
+        let mut writers: Vec<MutexGuard<'_, Writer>> = self.partitions.iter().map(|p| lock(&p.writer)).collect();
+        for stream in streams {
+            let held = |writer: &MutexGuard<'_, Writer>| {
+                let end = writer.ends.get(source).and_then(|ends| ends.get(stream));
+                end.is_none_or(|end| *end <= writer.log.durable())
+            };
+            if writers.iter().all(held) {
+                for writer in &mut writers {
+                    writer.ends.get_mut(source).and_then(|ends| ends.remove(stream));
+                    writer.sources.get_mut(source).and_then(|held| held.remove(stream));
+                }
+            }
+        }
     }
 
     fn deliver(&self, source: &str, mut delivery: Delivery) -> Result<usize, Refused> {
@@ -205,7 +233,7 @@ impl Received {
                     .sources
                     .get(source)
                     .and_then(|held| held.get(&span.stream))
-                    .is_some_and(|held| *held >= span.to)
+                    .is_some_and(|held| held.at >= span.to)
             {
                 continue; // This partition holds it already: it was fsynced before a crash that others did not survive.
             }
@@ -237,7 +265,8 @@ impl Received {
             add(&mut counts, names::ROWLESS, u64::from(taken == 0));
             let mut sources = writer.sources.clone();
             if let Some(span) = &delivery.span {
-                sources.entry(source.to_owned()).or_default().insert(span.stream.clone(), span.to);
+                let stand = Stand { at: span.to, check: span.check };
+                sources.entry(source.to_owned()).or_default().insert(span.stream.clone(), stand);
             }
             draft.meta = FrameMeta { kind: FrameKind::Rows, input: None, sources, counts };
             match writer.log.append(&draft) {
@@ -245,6 +274,10 @@ impl Received {
                     partition.board.publish(&draft.meta.counts, appended.end);
                     self.appended.fetch_add(taken, Relaxed);
                     (writer.counts, writer.sources) = (draft.meta.counts, draft.meta.sources);
+                    if let Some(span) = &delivery.span {
+                        let ends = writer.ends.entry(source.to_owned()).or_default();
+                        ends.insert(span.stream.clone(), appended.end);
+                    }
                     partition.commits.wait_for(appended.end, waiting.clone());
                 }
                 Err(error) => {
@@ -514,6 +547,10 @@ impl Door for SourceDoor {
 
     fn resume(&self) -> Resume {
         self.received.resume(&self.name)
+    }
+
+    fn forget(&self, streams: &[String]) {
+        self.received.forget(&self.name, streams);
     }
 
     fn refuse(&self, count: u64) {

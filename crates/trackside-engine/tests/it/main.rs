@@ -4,6 +4,7 @@
 
 mod config;
 mod flow;
+mod follow;
 mod models;
 mod reload;
 mod support;
