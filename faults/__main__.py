@@ -163,7 +163,7 @@ def summed(done: list[Done], seconds: float) -> dict[str, Any]:
     for one in ran:
         total.add(one.result)
     return {
-        "rows": sum(len(one.row.numbers.split("+")) for one in ran),
+        "rows": len({number for one in ran for number in one.row.numbers.split("+")}),
         "events": total.events,
         "lost": total.lost,
         "duplicated": total.duplicated,

@@ -104,8 +104,8 @@ class Row:
 
 def chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
     """The rows of these numbers or names; all without any. SystemExit names one that there is not."""
-    by_key = {key: row for row in rows for key in (*row.numbers.split("+"), row.numbers, row.name)}
-    unknown = [key for key in wanted if key not in by_key]
+    keys = {row: {row.numbers, row.name, *row.numbers.split("+")} for row in rows}
+    unknown = [key for key in wanted if not any(key in of_row for of_row in keys.values())]
     if unknown:
         raise SystemExit(f"there is no row `{unknown[0]}`; choose from {', '.join(row.numbers for row in rows)}")
-    return [row for row in rows if not wanted or row in [by_key[key] for key in wanted]]
+    return [row for row in rows if not wanted or keys[row] & set(wanted)]
