@@ -7,6 +7,10 @@ mod host;
 mod http;
 mod json;
 mod mqtt;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "nats")]
+mod nats_server;
 mod parquet;
 mod sinks;
 mod sources;

@@ -1,0 +1,144 @@
+//! Leases: who owns a partition says so again and again, and whoever stops saying so has lost it.
+//!
+//! They are politeness, not safety: they keep two engines from taking the same partition from each other in turns. What
+//! keeps a stale owner from writing is the sequence that every append expects. A lease is a message that the server
+//! forgets after its time; nobody's clock is compared with anybody else's.
+
+use super::config::{Config, Names};
+use super::link::{self, Link, Trouble, code};
+use async_nats::HeaderMap;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use trackside_core::log::LogError;
+
+/// A lease is renewed so many times within its time.
+const RENEWALS: u32 = 3;
+
+/// What a lease says of its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    /// Of the data directory: its next process takes over at once, for the directory's lock tells that the last one is gone.
+    pub(super) id: String,
+    pub(super) host: String,
+    pub(super) pid: u32,
+}
+
+/// The leases of this process.
+pub(super) struct Leases {
+    link: Arc<Link>,
+    stream: String,
+    owner: Owner,
+    seconds: u64,
+    /// By subject the sequence of the newest message.
+    held: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Leases {
+    pub(super) fn new(link: Arc<Link>, config: &Config, owner: Owner) -> Arc<Self> {
+        let stream = Names::leases(&config.prefix);
+        let leases = Arc::new(Self { link, stream, owner, seconds: config.lease_s, held: Mutex::default() });
+        let every = Duration::from_secs(config.lease_s) / RENEWALS;
+        let weak = Arc::downgrade(&leases);
+        leases.link.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(leases) = weak.upgrade() else { return };
+                leases.renew().await;
+            }
+        });
+        leases
+    }
+
+    /// Makes the stream of leases.
+    pub(super) fn prepare(&self, config: &Config) -> Result<(), Trouble> {
+        let nanos = self.seconds * 1_000_000_000;
+        let stream = json!({
+            "name": self.stream, "subjects": [Names::all(&config.prefix, "lease")], "num_replicas": config.replicas,
+            "max_age": nanos, "duplicate_window": nanos.min(1_000_000_000), "max_msgs_per_subject": 1,
+            "storage": "file", "discard": "old",
+        });
+        self.link.ask(&format!("STREAM.CREATE.{}", self.stream), &stream).map(drop).or_else(|trouble| {
+            // There already, with the time of an older pipeline file, which then counts.
+            let info = self.link.ask(&format!("STREAM.INFO.{}", self.stream), &serde_json::Value::Null);
+            info.map(drop).map_err(|_| trouble)
+        })
+    }
+
+    /// Takes a partition that nobody holds, or that an earlier process of the same data directory held.
+    pub(super) fn take(self: &Arc<Self>, subject: &str, what: &str) -> Result<Lease, LogError> {
+        let mut expected = 0;
+        // The second round takes over from ourselves; a third one, that another was quicker.
+        for _ in 0..3 {
+            match self.link.run(say(self.link.client(), subject.to_owned(), self.owner.clone(), expected)) {
+                Ok(sequence) => {
+                    self.lock().insert(subject.to_owned(), sequence);
+                    return Ok(Lease { leases: self.clone(), subject: subject.to_owned() });
+                }
+                Err(trouble) if trouble.is_wrong_sequence() => {}
+                Err(trouble) => return Err(trouble.into()),
+            }
+            let Some(held) = self.link.stored(&self.stream, &json!({"last_by_subj": subject}))? else { continue };
+            let owner: Option<Owner> = serde_json::from_slice(&held.payload).ok();
+            match owner {
+                Some(owner) if owner.id != self.owner.id => {
+                    return Err(LogError::Other(format!(
+                        "{what} is owned by process {} on `{}`; stop that one first, or wait: {} s after it was last heard of, \
+                         the partition is free",
+                        owner.pid, owner.host, self.seconds
+                    )));
+                }
+                _ => expected = held.sequence,
+            }
+        }
+        Err(LogError::Other(format!("{what} was just taken by another process; stop that one first")))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn renew(&self) {
+        let held = self.lock().clone();
+        for (subject, sequence) in held {
+            let mut said = say(self.link.client(), subject.clone(), self.owner.clone(), sequence).await;
+            if said.as_ref().is_err_and(Trouble::is_wrong_sequence) {
+                // It ran out while we were away; nobody may have taken it meanwhile.
+                said = say(self.link.client(), subject.clone(), self.owner.clone(), 0).await;
+            }
+            match said {
+                Ok(sequence) => _ = self.lock().get_mut(&subject).map(|newest| *newest = sequence),
+                Err(trouble) => tracing::warn!(subject, why = trouble.words(), "a lease could not be renewed"),
+            }
+        }
+    }
+}
+
+async fn say(client: async_nats::Client, subject: String, owner: Owner, expected: u64) -> Result<u64, Trouble> {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+    let payload = serde_json::to_vec(&owner).unwrap_or_default();
+    link::publish(client, subject, headers, payload.into()).await
+}
+
+/// A partition held; given back when dropped.
+pub(super) struct Lease {
+    leases: Arc<Leases>,
+    subject: String,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(sequence) = self.leases.lock().remove(&self.subject) else { return };
+        let call = format!("STREAM.MSG.DELETE.{}", self.leases.stream);
+        // If it fails the lease runs out by itself; gone already is as good.
+        match self.leases.link.ask(&call, &json!({"seq": sequence, "no_erase": true})) {
+            Err(trouble) if !trouble.is(code::NO_MESSAGE) => {
+                tracing::debug!(why = trouble.words(), "a lease was not given back; it runs out by itself");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The log in NATS JetStream: each partition is a stream, each frame a message (a large one several).
+//!
+//! Guarantee: an append that was acknowledged is in the stream once, whatever was lost on the way; a stale owner appends
+//! nothing; a reader is given whole, verified frames in order. An acknowledged frame is as durable as the servers make
+//! it: see [`Promise`], which tells that in words.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use trackside_connectors::logs::nats::{Config, Nats};
+//! use trackside_core::log::{FrameDraft, Log};
+//!
+//! let config = Config { prefix: "plant-7".into(), ..Config::default() };
+//! let log = Nats::open(config, "the data directory's id", Duration::from_secs(5))?;
+//! let mut writer = log.writer("received", 0, &mut |_| true)?;
+//! writer.append(&FrameDraft::default())?; // stored when this returns
+//! # Ok::<(), trackside_core::log::LogError>(())
+//! ```
+
+mod config;
+mod ends;
+mod lease;
+mod link;
+mod promise;
+mod reader;
+mod stream;
+mod writer;
+
+pub use config::Config;
+pub use promise::Promise;
+
+use config::Names;
+use ends::Ends;
+use lease::{Lease, Leases, Owner};
+use link::Link;
+use serde_json::json;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use stream::Partition;
+use trackside_core::log::{FrameHead, FrameMeta, Log, LogError, LogReader, LogWriter};
+use trackside_log::AlignedBytes;
+
+use super::embedded::in_words;
+
+/// Ends by topic and partition.
+type AllEnds = Mutex<BTreeMap<(String, u32), Arc<Ends>>>;
+/// Partitions that have their writer in this process.
+type Owned = Arc<Mutex<HashSet<(String, u32)>>>;
+
+/// The log of one pipeline on NATS.
+pub struct Nats {
+    link: Arc<Link>,
+    config: Config,
+    leases: Arc<Leases>,
+    owner: Owner,
+    ends: AllEnds,
+    owned: Owned,
+}
+
+impl Nats {
+    /// Connects; unreachable servers are waited for, `patience` at most. `id` names the data directory: its next process
+    /// may take its partitions over at once.
+    pub fn open(config: Config, id: &str, patience: Duration) -> Result<Self, LogError> {
+        let link = Arc::new(Link::connect(&config, patience)?);
+        let host = sysinfo::System::host_name().unwrap_or_default();
+        let owner = Owner { id: id.to_owned(), host, pid: std::process::id() };
+        let leases = Leases::new(link.clone(), &config, owner.clone());
+        Ok(Self { link, config, leases, owner, ends: Mutex::default(), owned: Arc::default() })
+    }
+
+    /// What an acknowledgement of these servers is worth.
+    pub fn promise(&self) -> Promise {
+        promise::ask(&self.link, &self.config)
+    }
+
+    /// Deletes the message that holds an offset, behind the owner's back: what exams do, and nobody else.
+    pub fn lose(&self, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {
+        let place = self.partition(topic, partition);
+        let Some(info) = place.info()? else { return Ok(()) };
+        if let Some((sequence, _)) = place.seek(offset, info)? {
+            place.delete(sequence)?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self, topic: &str, partition: u32) -> Partition {
+        let mut all = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = all.entry((topic.to_owned(), partition)).or_default().clone();
+        let names = Arc::new(Names::new(&self.config.prefix, topic, partition));
+        Partition { link: self.link.clone(), names, ends }
+    }
+}
+
+impl Log for Nats {
+    fn writer(
+        &self,
+        topic: &str,
+        partition: u32,
+        keep: &mut dyn FnMut(&FrameHead) -> bool,
+    ) -> Result<Box<dyn LogWriter>, LogError> {
+        let what = format!("partition {partition} of `{topic}`");
+        let ownership = Ownership::take(&self.owned, topic, partition).ok_or_else(|| {
+            LogError::Other(format!("{what} already has its writer in this process; drop that one first"))
+        })?;
+        let place = self.partition(topic, partition);
+        self.leases.prepare(&self.config)?;
+        let lease = self.leases.take(&place.names.lease, &what)?;
+        let rights = Rights { _lease: lease, _ownership: ownership };
+        Ok(Box::new(writer::Writer::open(place, &self.config, self.owner.clone(), rights, keep)?))
+    }
+
+    fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
+        let place = self.partition(topic, partition);
+        let stream = place.names.stream.clone();
+        Ok(Box::new(reader::Reader::open(place, &stream)?))
+    }
+
+    fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError> {
+        let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut offset = 0;
+        loop {
+            let subject = Names::all(&self.config.prefix, "frame");
+            let page = self.link.ask("STREAM.NAMES", &json!({"subject": subject, "offset": offset}))?;
+            let names = page["streams"].as_array().cloned().unwrap_or_default();
+            for name in names.iter().filter_map(|name| name.as_str()) {
+                if let Some((topic, partition)) = Names::parse(name, &self.config.prefix) {
+                    found.entry(topic).or_default().push(partition);
+                }
+            }
+            offset += names.len();
+            if names.is_empty() || offset as u64 >= page["total"].as_u64().unwrap_or(0) {
+                break;
+            }
+        }
+        found.values_mut().for_each(|partitions| partitions.sort_unstable());
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// What a writer holds as long as it lives, given back in this order.
+struct Rights {
+    _lease: Lease,
+    _ownership: Ownership,
+}
+
+/// The right to write a partition within this process.
+struct Ownership {
+    owned: Owned,
+    key: (String, u32),
+}
+
+impl Ownership {
+    fn take(owned: &Owned, topic: &str, partition: u32) -> Option<Self> {
+        let key = (topic.to_owned(), partition);
+        let taken = owned.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        taken.then(|| Self { owned: owned.clone(), key })
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+fn head(frame: &trackside_log::Frame) -> Result<FrameHead, LogError> {
+    let info = &frame.info;
+    let meta: FrameMeta = serde_json::from_slice(&info.meta).map_err(|error| {
+        LogError::Damaged(format!(
+            "the frame at offset {} (epoch {}) says of itself what is not understood: {error}; \
+             was it written by a later version?",
+            info.first, info.epoch
+        ))
+    })?;
+    Ok(FrameHead { epoch: info.epoch, first: info.first, end: info.end, meta })
+}
+
+/// A frame's bytes as the owner of the buffers that point into them.
+struct Shared(Arc<AlignedBytes>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+fn shared(frame: &trackside_log::Frame) -> Shared {
+    Shared(frame.shared())
+}
