@@ -8,7 +8,7 @@ use trackside_connectors::logs::embedded::{self, Embedded};
 use trackside_connectors::sinks::SINKS;
 use trackside_connectors::sources::SOURCES;
 use trackside_connectors::sources::http::HttpSource;
-pub use trackside_connectors::sources::http::Mount;
+pub use trackside_connectors::sources::http::{Mount, PATHS as MOUNTED};
 use trackside_core::component::{Component, find, schema_of};
 use trackside_core::error::ConfigError;
 use trackside_core::log::{Log, LogError};
@@ -100,6 +100,11 @@ pub(crate) fn check(pipeline: &Pipeline) -> Vec<(String, ConfigError)> {
     let mut errors = Vec::new();
     for block in &pipeline.sources {
         errors.extend(source(block, &pipeline.layout, &pipeline.base).err().map(|error| (block.path.clone(), error)));
+    }
+    for block in pipeline.sources.iter().filter(|block| is_mounted(block)).skip(1) {
+        let error = ConfigError::new("type", "two http sources share the server's port")
+            .with_help("give all but one a `listen` address of their own, such as `127.0.0.1:8086`");
+        errors.push((block.path.clone(), error));
     }
     for block in &pipeline.cleaners {
         errors.extend(chain(std::slice::from_ref(block), &pipeline.layout).err());

@@ -168,6 +168,14 @@ impl Engine {
         self.parts().sources.iter().filter_map(|source| source.mount.clone()).collect()
     }
 
+    /// Counts what the server turned away before it reached the source that shares its port.
+    pub fn refuse_mounted(&self, count: u64) {
+        self.received.refused.fetch_add(count, Ordering::Relaxed);
+        for source in self.parts().sources.iter().filter(|source| source.mount.is_some()) {
+            source.meter.refused.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
     /// Sources, models and sinks, as of the last reload.
     pub(crate) fn parts(&self) -> Arc<Parts> {
         self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()

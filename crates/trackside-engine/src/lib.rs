@@ -31,7 +31,7 @@ mod topics;
 mod wall;
 pub mod worker;
 
-pub use catalog::{Listing, Mount, listing as components, schema as pipeline_schema};
+pub use catalog::{Listing, MOUNTED, Mount, listing as components, schema as pipeline_schema};
 pub use changes::Change;
 pub use config::{
     Block, Diagnostic, Diagnostics, ModelMode, ModelSection, Pipeline, PipelineSection, Place, RetentionSection,

@@ -45,6 +45,8 @@ listen = "127.0.0.1:0"
 };
 /// Routes that the server merges into its own, behind its token.
 pub type Mount = axum::Router;
+/// Where they are.
+pub const PATHS: [&str; 3] = ["/ingest", "/api/v2/write", "/write"];
 
 /// The keys of an `http` block.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

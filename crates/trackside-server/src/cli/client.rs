@@ -20,6 +20,17 @@ pub(crate) struct Answer {
 
 /// Sends a request without a body to `url` (`http://host:port`) and `path`.
 pub(crate) fn ask(method: &str, url: &str, path: &str, token: Option<&str>) -> io::Result<Answer> {
+    ask_patiently(method, url, path, token, TIMEOUT)
+}
+
+/// The same, with a longer wait for the answer.
+pub(crate) fn ask_patiently(
+    method: &str,
+    url: &str,
+    path: &str,
+    token: Option<&str>,
+    patience: Duration,
+) -> io::Result<Answer> {
     let host = url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
     let invalid = || {
         io::Error::new(
@@ -35,7 +46,7 @@ pub(crate) fn ask(method: &str, url: &str, path: &str, token: Option<&str>) -> i
     };
     let address = authority.to_socket_addrs()?.next().ok_or_else(invalid)?;
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     // An answer to HTTP/1.0 comes in one piece and ends with the connection.
     stream.write_all(

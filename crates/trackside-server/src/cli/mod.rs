@@ -13,6 +13,7 @@ mod log;
 mod place;
 mod python;
 mod ready;
+mod reload;
 mod run;
 mod signals;
 mod status;
@@ -79,6 +80,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run a pipeline file
     Up(up::Arguments),
+    /// Make a running pipeline take over what changed in its file
+    Reload(reload::Arguments),
     /// Check a pipeline file and say in words what it does
     Check(check::Arguments),
     /// Write a pipeline file to start from
@@ -104,6 +107,7 @@ impl Command {
             Self::Demo(arguments) => arguments.json.json,
             Self::Up(arguments) => arguments.json.json,
             Self::Check(arguments) => arguments.json.json,
+            Self::Reload(arguments) => arguments.json.json,
             Self::Init(arguments) => arguments.json.json,
             Self::Tap(arguments) => arguments.json.json,
             Self::Status(arguments) => arguments.json.json,
@@ -149,6 +153,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>, options: Optio
         Command::Demo(arguments) => demo::run(&arguments, options),
         Command::Up(arguments) => up::run(&arguments, options),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

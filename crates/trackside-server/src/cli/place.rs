@@ -34,6 +34,20 @@ pub(crate) fn data(given: &Where) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The data directory that is meant, also by a file that is broken: the running pipeline can then say that it stays as
+/// it is.
+pub(crate) fn likely_data(given: &Where) -> Result<PathBuf, Failure> {
+    data(given).or_else(|failure| {
+        let file = given.file.as_deref().or(given.data.as_deref()).unwrap_or(Path::new(FILE));
+        let Ok(text) = std::fs::read_to_string(file) else { return Err(failure) };
+        let named =
+            text.lines().filter_map(|line| line.trim_start().strip_prefix("data")?.trim_start().strip_prefix('='));
+        let named = named.filter_map(|value| value.split(['"', '\'']).nth(1)).next().unwrap_or("data");
+        let data = file.parent().unwrap_or(Path::new("")).join(named);
+        if Note::read(&data).is_some() { Ok(data) } else { Err(failure) }
+    })
+}
+
 fn existing(data: &Path) -> Result<PathBuf, Failure> {
     match data.is_dir() {
         true => Ok(data.to_path_buf()),

@@ -5,7 +5,7 @@
 
 use super::place::Note;
 use super::ready::{Ready, open_browser, things_to_try};
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::terminal::{StatusLine, note, say, say_json};
 use super::{FAILED, Failure, UNAVAILABLE, USAGE, sums};
 use crate::http::{App, Auth, Listener, Server, token};
@@ -115,12 +115,6 @@ struct Session {
 
 impl Session {
     async fn run(mut self, listener: Listener, views: Views) -> Result<i32, Failure> {
-        if self.engine.mounts().len() > 1 {
-            return Err(Failure::new(
-                USAGE,
-                "two http sources share the server's port; give all but one a `listen` address of their own",
-            ));
-        }
         let mut signals =
             Signals::listen().map_err(|error| Failure::failed(format!("signals cannot be taken: {error}")))?;
         let token = token::load(&self.data).map_err(Failure::failed)?;
@@ -132,7 +126,7 @@ impl Session {
         place.write(&self.data);
         let ready = Ready::new(&self.engine, app.url(), address.port(), &token, &self.data);
         self.greet(&ready, &app)?;
-        let asked = self.wait(&mut signals, &ready).await;
+        let asked = self.wait(&mut signals, &ready, &app).await;
         signals.end_at_next();
         self.line.clear();
         if asked {
@@ -161,14 +155,17 @@ impl Session {
     }
 
     /// Waits for the end; true when a signal asked for it.
-    async fn wait(&mut self, signals: &mut Signals, ready: &Ready) -> bool {
+    async fn wait(&mut self, signals: &mut Signals, ready: &Ready, app: &Arc<App>) -> bool {
         let began = Instant::now();
         let mut look = tokio::time::interval(LOOK);
         let mut shown = Instant::now();
         let mut progress = Progress::new();
         loop {
             tokio::select! {
-                () = signals.next() => return true,
+                asked = signals.next() => match asked {
+                    Asked::End => return true,
+                    Asked::Reload => reload(app.clone()),
+                },
                 _ = look.tick() => {}
             }
             let over = match self.until {
@@ -219,6 +216,18 @@ impl Session {
             sums::end(summary, &self.data).iter().for_each(|line| _ = say(line));
         }
     }
+}
+
+/// Takes over the changed pipeline file meanwhile. A failure is told by the log; so is what changed, in a line here.
+fn reload(app: Arc<App>) {
+    tokio::task::spawn_blocking(move || {
+        if let Ok(changes) = app.reload() {
+            match changes.as_slice() {
+                [] => note("reloaded: the pipeline file is unchanged"),
+                changes => changes.iter().for_each(|change| note(format!("reloaded: {change}"))),
+            }
+        }
+    });
 }
 
 /// Whether rows in flight still become fewer, once no more come in.

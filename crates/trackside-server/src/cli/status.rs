@@ -39,11 +39,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
     Ok(0)
 }
 
+/// The token for an address that was given.
+pub(super) fn token_for(given: &Where) -> Result<Option<String>, Failure> {
+    match std::env::var(crate::http::token::VARIABLE) {
+        Ok(token) => Ok(Some(token)),
+        Err(_) => Ok(place::data(given).ok().map(|data| place::token(&data)).transpose()?.flatten()),
+    }
+}
+
 fn from_url(url: &str, given: &Where) -> Result<Value, Failure> {
-    let token = match std::env::var(crate::http::token::VARIABLE) {
-        Ok(token) => Some(token),
-        Err(_) => place::data(given).ok().map(|data| place::token(&data)).transpose()?.flatten(),
-    };
+    let token = token_for(given)?;
     let answer = client::ask("GET", url, "/api/status", token.as_deref());
     let answer = answer.map_err(|error| Failure::new(UNAVAILABLE, format!("`{url}` does not answer: {error}")))?;
     match answer.status {

@@ -1,4 +1,4 @@
-//! The JSON API: `/api/status`, `/api/series`, `/api/history`, `/api/dead`, `/api/anomalies`.
+//! The JSON API: `/api/status`, `/api/series`, `/api/history`, `/api/dead`, `/api/anomalies`, `/api/reload`.
 
 use super::App;
 use super::answer::problem;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use trackside_engine::NotReloaded;
 
 /// Series in a list, when the query does not say.
 const SERIES: usize = 1000;
@@ -32,8 +33,9 @@ pub(super) async fn series(State(app): State<Arc<App>>, Query(query): Params) ->
         Ok(limit) => limit.min(MAX_SERIES),
         Err(refusal) => return *refusal,
     };
-    let needed = needed(&app.status());
+    let status = app.status();
     let store = app.views.read();
+    let needed = needed(&status, store.models());
     let (tags, fields) = store.names();
     let fields: Vec<&str> = fields.collect();
     let (series, total) = store.list(limit, &needed);
@@ -42,9 +44,10 @@ pub(super) async fn series(State(app): State<Arc<App>>, Query(query): Params) ->
 }
 
 /// By model, the rows that a series needs before its scores are ready, while the model says so.
-fn needed(status: &Value) -> Vec<Option<u64>> {
-    let models = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
-    models.iter().map(|model| model["learning"]["needed"].as_u64()).collect()
+fn needed(status: &Value, models: &[String]) -> Vec<Option<u64>> {
+    let running = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of = |name: &String| running.iter().find(|model| model["name"] == name.as_str());
+    models.iter().map(|name| of(name)?["learning"]["needed"].as_u64()).collect()
 }
 
 pub(super) async fn history(State(app): State<Arc<App>>, Query(query): Params) -> Response {
@@ -101,6 +104,24 @@ pub(super) async fn code(State(app): State<Arc<App>>) -> Response {
         Err(error) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "open the page with the token itself")
         }
+    }
+}
+
+/// `POST /api/reload`: takes over what changed in the pipeline file, and tells it.
+pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
+    const HINT: &str = "nothing was changed, all runs on as it was";
+    let done = tokio::task::spawn_blocking(move || app.reload()).await;
+    match done {
+        Ok(Ok(changes)) => {
+            let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            Json(json!({ "changes": changes, "text": text })).into_response()
+        }
+        Ok(Err(NotReloaded::File(errors))) => {
+            let body = json!({ "error": errors.to_string(), "hint": HINT, "errors": errors.0 });
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
+        Ok(Err(NotReloaded::Failed(error))) => problem(StatusCode::CONFLICT, error, HINT),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "please report this"),
     }
 }
 

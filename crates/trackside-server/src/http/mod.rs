@@ -21,14 +21,16 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use trackside_engine::Engine;
+use trackside_engine::{Change, Engine, MOUNTED, NotReloaded};
 
 /// A status is gathered at most this often, however many ask.
 const STATUS_AGE: Duration = Duration::from_millis(200);
@@ -43,6 +45,8 @@ pub struct App {
     pub(crate) auth: Auth,
     url: String,
     status: Mutex<Option<(Instant, Arc<Value>)>>,
+    /// Routes of the sources that share the port, as of the last reload.
+    sources: RwLock<Router>,
     /// Told when the server ends, so that event streams do.
     closing: watch::Receiver<bool>,
 }
@@ -56,7 +60,19 @@ impl App {
         address: SocketAddr,
         closing: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, views, auth, url: url(address), status: Mutex::default(), closing })
+        let sources = RwLock::new(sources(&engine));
+        Arc::new(Self { engine, views, auth, url: url(address), status: Mutex::default(), sources, closing })
+    }
+
+    /// Takes over what changed in the pipeline file: the engine first, then what is served of it.
+    pub fn reload(&self) -> Result<Vec<Change>, NotReloaded> {
+        let changes = self.engine.reload()?;
+        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = sources(&self.engine);
+        let models: Vec<String> = self.engine.pipeline().models.iter().map(|model| model.name.clone()).collect();
+        if let Err(error) = self.views.follow(&models) {
+            tracing::warn!(%error, "the page cannot follow a new model; its scores are in the log and the tables");
+        }
+        Ok(changes)
     }
 
     /// The address of the page.
@@ -94,14 +110,20 @@ impl App {
             .route("/api/dead", get(api::dead))
             .route("/api/anomalies", get(api::anomalies))
             .route("/api/code", post(api::code))
+            .route("/api/reload", post(api::reload))
             .route("/metrics", get(metrics::metrics))
             .with_state(self.clone());
-        let sources = self.engine.mounts().into_iter().fold(Router::new(), Router::merge);
+        let sources = MOUNTED
+            .iter()
+            .fold(Router::new(), |routes, path| routes.route(path, any(to_source)))
+            .with_state(self.clone());
         let live = Router::new().route("/api/live", get(live::live)).with_state(self.clone());
-        api.merge(sources)
-            .layer(from_fn(bounded))
+        let sources = sources.layer(from_fn(bounded)).layer(from_fn_with_state(self.clone(), with_token));
+        let sources = sources.layer(from_fn_with_state(self.clone(), counted));
+        api.layer(from_fn(bounded))
             .merge(live)
             .layer(from_fn_with_state(self.clone(), with_token))
+            .merge(sources)
             .route("/healthz", get(healthz))
             .route("/", get(page::index).with_state(self.clone()))
             .fallback(page::other)
@@ -122,6 +144,31 @@ fn url(address: SocketAddr) -> String {
 
 async fn healthz() -> Response {
     Json(json!({ "ok": true })).into_response()
+}
+
+fn sources(engine: &Engine) -> Router {
+    engine.mounts().into_iter().fold(Router::new(), Router::merge).method_not_allowed_fallback(page::wrong_method)
+}
+
+/// Hands a request to the source that shares the port, whichever it is now: connections outlive a reload.
+async fn to_source(State(app): State<Arc<App>>, request: Request) -> Response {
+    let routes = app.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+    if !routes.has_routes() {
+        return answer::not_found(request.uri().path());
+    }
+    match TowerToHyperService::new(routes).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Counts what is turned away for want of a token: it was brought, and nothing of it is stored.
+async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        app.engine.refuse_mounted(1);
+    }
+    response
 }
 
 async fn with_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

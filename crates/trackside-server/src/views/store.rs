@@ -87,6 +87,24 @@ impl Store {
         }
     }
 
+    /// Gives a model lines of its own; its number, unless it has some already.
+    pub(crate) fn add_model(&mut self, name: &str) -> Option<usize> {
+        if self.models.iter().any(|model| model == name) {
+            return None;
+        }
+        self.models.push(name.to_owned());
+        for series in self.series.values_mut() {
+            series.unready.push(None);
+            series.tracks.iter_mut().for_each(|track| track.scores.push(Ring::default()));
+        }
+        Some(self.models.len() - 1)
+    }
+
+    /// Names of models, by number.
+    pub(crate) fn models(&self) -> &[String] {
+        &self.models
+    }
+
     /// Rows of `received`; `arrived` is the wall clock of their frame.
     pub(crate) fn received(&mut self, rows: &RecordBatch, arrived: i64) {
         let ids = self.rows(rows);

@@ -6,4 +6,5 @@ mod api;
 mod auth;
 mod command;
 mod log;
+mod reload;
 mod running;

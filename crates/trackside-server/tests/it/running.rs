@@ -159,10 +159,15 @@ impl Running {
         }
     }
 
+    /// Sends it a signal, by the name that `kill` knows.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
     /// Asks it to end; the exit code and the last line.
     pub(crate) fn terminate(&mut self) -> (Option<i32>, Value) {
-        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        self.signal("-TERM");
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         let code = self.child.wait().unwrap().code();
