@@ -16,6 +16,7 @@ pub mod operator;
 pub mod planted;
 pub mod position;
 pub mod quality;
+pub mod row;
 pub mod schema;
 pub mod series;
 pub mod sink;

@@ -4,6 +4,7 @@
 //! the page may read) and `durable` (what acknowledgements, tables, alerts and snapshots wait for). The contract is
 //! synchronous; an implementation that needs a runtime hides it.
 
+use crate::dead_letter::LetterWord;
 use crate::position::{InputRange, SourcePositions};
 use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
@@ -24,6 +25,8 @@ pub enum FrameKind {
     End,
     /// In a model's topic: the input rows were passed over, and a replay passes over them as well.
     Skipped,
+    /// Somebody's word on a dead letter: what it is to become is in [`FrameMeta::letter`].
+    Letter,
 }
 
 /// What a frame says of itself, beside its rows. Stored as JSON, so that a reader in any language can follow it.
@@ -44,6 +47,9 @@ pub struct FrameMeta {
     /// Cumulative counts by name (`taken`, `filtered.dedupe`, …).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
+    /// In a frame of kind [`FrameKind::Letter`]: which letter, and what becomes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Box<LetterWord>>,
 }
 
 /// What a section of a frame holds.
@@ -56,12 +62,14 @@ pub enum SectionKind {
     DeadLetters = 2,
     /// A model's forecasts, beside its scores.
     Forecasts = 3,
+    /// The row of a dead letter on its way back to the stage that rejected it; no offset counts it.
+    Retried = 4,
 }
 
 impl SectionKind {
     /// The kind behind a stored number; none for one that this version does not know.
     pub fn from_number(number: u16) -> Option<Self> {
-        [Self::Rows, Self::DeadLetters, Self::Forecasts].into_iter().find(|kind| *kind as u16 == number)
+        [Self::Rows, Self::DeadLetters, Self::Forecasts, Self::Retried].into_iter().find(|kind| *kind as u16 == number)
     }
 }
 
@@ -92,7 +100,8 @@ pub struct FileLocation {
     pub at: u64,
     /// Length of the frame in bytes.
     pub length: u64,
-    /// Where the rows section (an Arrow IPC stream) begins, from the start of the file.
+    /// Where the rows section (an Arrow IPC stream) begins, from the start of the file; in a frame that takes a dead
+    /// letter's row back to a stage, where that row does.
     pub rows_at: u64,
     /// Length of the rows section; 0 when there are no rows.
     pub rows_length: u64,

@@ -132,6 +132,13 @@ pub trait Source: Send {
     /// Errors with `Retry` are retried by the engine with back-off, from [`Door::resume`].
     fn run(&mut self, door: Arc<dyn Door>) -> Result<(), Failure>;
 
+    /// Decodes what it rejected once more, as it is set now; `event` says that the payload is a JSON event which takes
+    /// the place of what came. `arrival` is the time of events that bring none. The error says why it cannot.
+    fn decode_again(&mut self, _letter: &DeadLetter, _event: bool, _arrival: i64) -> Result<RecordBatch, String> {
+        Err("what this source rejected cannot be decoded again; send the event to another source, and drop the letter"
+            .into())
+    }
+
     /// Whether the stream has an end: `up --until-idle` waits for it, and logs it as the end of input.
     fn finite(&self) -> bool {
         false

@@ -6,6 +6,7 @@ use crate::crew::{self, Crew, Leaving};
 use crate::data_dir::StartError;
 use crate::derived::{Derived, SharedWriter, lock};
 use crate::ledger::Board;
+use crate::letters::Words;
 use crate::metrics::Meter;
 use crate::run::clean::Orders;
 use crate::run::ingest::{Received, SourceDoor};
@@ -144,6 +145,8 @@ pub struct Engine {
     pub(crate) ticks: Mutex<Crew>,
     pub(crate) stops: Stops,
     pub(crate) threads: Mutex<Threads>,
+    /// What was said of dead letters; who holds it is the only one who says something.
+    pub(crate) letters: Mutex<Words>,
     /// Held by whoever changes the parts: one reload at a time, and none once a drain has begun.
     pub(crate) left: Mutex<Left>,
     pub(crate) last_reload: Mutex<Option<crate::reload::LastReload>>,

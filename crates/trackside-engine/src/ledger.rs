@@ -28,6 +28,16 @@ pub(crate) mod names {
     pub(crate) const SCORED: &str = "scored";
     /// Models: clean rows passed over because the model had fallen too far behind.
     pub(crate) const SKIPPED: &str = "skipped";
+    /// Clean and models: dead letters' rows that came back and were worked through.
+    pub(crate) const RETRIED: &str = "retried";
+    /// Received: rows of dead letters of the door that were sent round again.
+    pub(crate) const RETRIED_INGEST: &str = "retried.ingest";
+    /// Received: dead letters' rows that were sent back to cleaning.
+    pub(crate) const RETRIED_CLEAN: &str = "retried.clean";
+    /// Received: dead letters' rows that were sent back to a model; followed by its name.
+    pub(crate) const RETRIED_MODEL: &str = "retried.model.";
+    /// Received: frames with a word on a dead letter.
+    pub(crate) const LETTERS: &str = "letters";
     /// Models: scores with `anomaly` set.
     pub(crate) const ANOMALIES: &str = "anomalies";
     /// Models: forecast rows.
@@ -90,9 +100,11 @@ pub struct CleanSum {
     pub filtered: u64,
     /// Rows dropped, by the rule that dropped them.
     pub filtered_by: BTreeMap<String, u64>,
-    /// Rows received that cleaning has not seen yet.
+    /// Dead letters' rows sent back to cleaning.
+    pub retried: u64,
+    /// Rows received or sent back that cleaning has not seen yet.
     pub in_flight: u64,
-    /// `received = clean + dead + filtered + in flight`.
+    /// `received + retried = clean + dead + filtered + in flight`.
     pub balanced: bool,
 }
 
@@ -107,9 +119,11 @@ pub struct ModelSum {
     pub dead: u64,
     /// Rows passed over.
     pub skipped: u64,
+    /// Dead letters' rows sent back to it.
+    pub retried: u64,
     /// Rows that it has not seen yet.
     pub in_flight: u64,
-    /// `clean = scored + dead + skipped + in flight`.
+    /// `clean + retried = scored + dead + skipped + in flight`.
     pub balanced: bool,
 }
 
@@ -174,22 +188,23 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
     let (consumed, cleaned) = (clean.get(names::CONSUMED), clean.get(names::CLEAN));
     let filtered_by = clean.filtered();
     let filtered = filtered_by.values().sum();
+    let (again, retried, back) =
+        (ingest.get(names::RETRIED_INGEST), ingest.get(names::RETRIED_CLEAN), clean.get(names::RETRIED));
     let model = |(name, model): &(String, Totals)| {
         let (consumed, scored) = (model.get(names::CONSUMED), model.get(names::SCORED));
         let (dead, skipped) = (model.get(names::DEAD), model.get(names::SKIPPED));
-        let balanced = consumed == scored + dead + skipped && consumed <= cleaned;
-        (
-            name.clone(),
-            ModelSum { clean: cleaned, scored, dead, skipped, in_flight: cleaned.saturating_sub(consumed), balanced },
-        )
+        let (retried, back) = (ingest.get(&format!("{}{name}", names::RETRIED_MODEL)), model.get(names::RETRIED));
+        let balanced = consumed + back == scored + dead + skipped && consumed <= cleaned && back <= retried;
+        let in_flight = cleaned.saturating_sub(consumed) + retried.saturating_sub(back);
+        (name.clone(), ModelSum { clean: cleaned, scored, dead, skipped, retried, in_flight, balanced })
     };
     Sums {
         ingest: IngestSum {
             taken,
             received,
             dead,
-            retried: 0,
-            balanced: taken == received + dead && received == ingest.rows,
+            retried: again,
+            balanced: taken + again == received + dead && received == ingest.rows,
         },
         clean: CleanSum {
             received,
@@ -197,9 +212,11 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
             dead: clean.get(names::DEAD),
             filtered,
             filtered_by,
-            in_flight: received.saturating_sub(consumed),
-            balanced: consumed == cleaned + clean.get(names::DEAD) + filtered
+            retried,
+            in_flight: received.saturating_sub(consumed) + retried.saturating_sub(back),
+            balanced: consumed + back == cleaned + clean.get(names::DEAD) + filtered
                 && consumed <= received
+                && back <= retried
                 && cleaned == clean.rows,
         },
         models: models.iter().map(model).collect(),
@@ -214,6 +231,18 @@ mod tests {
         let board = Board::default();
         board.publish(&counts.iter().map(|(n, c)| (n.to_string(), *c)).collect(), end);
         board
+    }
+
+    #[test]
+    fn a_letter_that_was_sent_back_counts_on_both_sides() {
+        let ingest = [("taken", 5), ("received", 5), ("dead", 1), ("retried.ingest", 1), ("retried.clean", 2)];
+        let ingest = board(&[&ingest[..], &[("retried.model.m", 1), ("rowless", 3)]].concat(), 8);
+        let clean = board(&[("consumed", 5), ("retried", 1), ("clean", 4), ("dead", 2), ("rowless", 1)], 5);
+        let model = board(&[("consumed", 4), ("retried", 1), ("scored", 4), ("dead", 1)], 5);
+        let sums = sums(&Totals::of([&ingest]), &Totals::of([&clean]), &[("m".into(), Totals::of([&model]))]);
+        assert!(sums.balanced(), "{sums:?}");
+        assert_eq!((sums.ingest.retried, sums.clean.retried, sums.clean.in_flight), (1, 2, 1));
+        assert_eq!((sums.models["m"].retried, sums.models["m"].in_flight), (1, 0));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod derived;
 mod engine;
 pub mod inspect;
 mod ledger;
+mod letters;
 mod metrics;
 mod offline;
 mod parts;
@@ -40,6 +41,7 @@ pub use config::{
 pub use data_dir::StartError;
 pub use engine::{Engine, Options, RuntimeFactory};
 pub use ledger::{CleanSum, IngestSum, ModelSum, Sums};
+pub use letters::{Answered, Filter, Letter, Letters, Refusal, Retry};
 pub use metrics::{Meter, StageState};
 pub use offline::{CleanBatch, clean_batch};
 pub use reload::{LastReload, NotReloaded};

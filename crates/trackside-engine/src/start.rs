@@ -60,6 +60,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         derived,
         stops,
         threads: Mutex::new(threads),
+        letters: Mutex::default(),
         left: Mutex::new(Left::default()),
         last_reload: Mutex::default(),
         started: Instant::now(),
@@ -158,7 +159,10 @@ pub(crate) fn chain_snapshots(pipeline: &Pipeline, data: &Path, partition: u32) 
 pub(crate) fn chain(blocks: &[Block], layout: &Arc<Layout>) -> Box<dyn Fn() -> Chain + Send> {
     let (blocks, layout) = (blocks.to_vec(), layout.clone());
     // The blocks were built once when the file was checked; they build again.
-    Box::new(move || Chain::new(&layout, catalog::chain(&blocks, &layout).unwrap_or_default()))
+    Box::new(move || {
+        let operators = catalog::chain(&blocks, &layout).unwrap_or_default();
+        Chain::new(&layout, operators).named(blocks.iter().map(|block| block.name.as_str()))
+    })
 }
 
 /// Logs ticks, if an operator asks for them.

@@ -235,7 +235,9 @@ impl Reader {
                 sections.push(Section::encoded(kind, bytes, self.decode.clone()));
             }
         }
-        let (rows_at, rows_length) = frame.section_location(SectionKind::Rows as u16).unwrap_or_default();
+        let place = |kind: SectionKind| frame.section_location(kind as u16);
+        let (rows_at, rows_length) =
+            place(SectionKind::Rows).or_else(|| place(SectionKind::Retried)).unwrap_or_default();
         let location = FileLocation {
             path: self.path(&frame.location.path),
             at: frame.location.at,

@@ -17,6 +17,7 @@
 //! speed = 60                    # an hour in a minute
 //! ```
 
+use super::again;
 use super::follow::follow;
 use super::hand_over;
 use super::pace::{Mark, Pace};
@@ -26,6 +27,7 @@ use crate::formats::body::Encoding;
 use crate::formats::{
     Decoder, Format, MAX_RECORD, Mapping, Place, Precision, csv::Csv, json::Json, line_protocol::LineProtocol, reject,
 };
+use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -179,6 +181,14 @@ impl Source for File {
 
     fn finite(&self) -> bool {
         self.config.mode != Mode::Follow
+    }
+
+    fn decode_again(&mut self, letter: &DeadLetter, event: bool, arrival: i64) -> Result<RecordBatch, String> {
+        if event {
+            return again::json(&self.mapping, letter, arrival);
+        }
+        let mut decoder = self.decoder(&self.path).map_err(|error| error.message)?;
+        again::with(&mut *decoder, &self.mapping, letter, arrival)
     }
 
     fn run(&mut self, door: Arc<dyn Door>) -> Result<(), Failure> {

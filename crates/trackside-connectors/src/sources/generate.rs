@@ -22,9 +22,10 @@
 //! ```
 
 use super::fleet::{Fleet, KINDS, Reading, Shares, kind};
-use super::hand_over;
+use super::{again, hand_over};
 use crate::formats::mapping::{Mapping, Row, Value};
 use crate::formats::{Decoder, Envelope, json::Json};
+use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -343,6 +344,10 @@ fn names(fleet: &Fleet, reading: &Reading) -> (String, String) {
 }
 
 impl Source for Generate {
+    fn decode_again(&mut self, letter: &DeadLetter, _event: bool, arrival: i64) -> Result<RecordBatch, String> {
+        again::json(&self.mapping, letter, arrival)
+    }
+
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
     }

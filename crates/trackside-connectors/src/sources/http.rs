@@ -16,9 +16,12 @@
 //! Without `listen` it shares the server's port, and the server's token guards it. With `listen` it has a port of its
 //! own; then a `token` is needed for anything but loopback.
 
+use super::again;
 use super::http_intake::{Intake, MAX_HELD_KIB, ingest, write};
 use super::http_listen;
 use crate::formats::Mapping;
+use crate::formats::line_protocol::LineProtocol;
+use arrow::array::RecordBatch;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use schemars::JsonSchema;
@@ -28,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use trackside_core::component::{Component, config, schema_of};
+use trackside_core::dead_letter::DeadLetter;
 use trackside_core::error::{ConfigError, Failure};
 use trackside_core::source::{BuildSource, Door, Guarantee, Source, SourceContext, SourceState};
 use trackside_core::time::Span;
@@ -136,5 +140,16 @@ impl Source for HttpSource {
                 Ok(())
             }
         }
+    }
+
+    fn decode_again(&mut self, letter: &DeadLetter, event: bool, arrival: i64) -> Result<RecordBatch, String> {
+        let precision = again::precision(letter).filter(|_| !event);
+        let looks_like_json = matches!(again::bytes(letter).trim_ascii_start().first(), Some(b'{' | b'['));
+        if event || (precision.is_none() && looks_like_json) {
+            return again::json(&self.mapping, letter, arrival);
+        }
+        let mut lines = LineProtocol::new(self.mapping.clone());
+        lines.precision = precision.unwrap_or(lines.precision);
+        again::with(&mut lines, &self.mapping, letter, arrival)
     }
 }

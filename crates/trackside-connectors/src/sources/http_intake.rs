@@ -2,6 +2,7 @@
 //!
 //! What is turned away before the door is counted as refused and stored nothing; each answer says what to do next.
 
+use super::again;
 use super::http::Config;
 use crate::formats::body::{BodyError, Encoding, unpack};
 use crate::formats::{Decoder, Envelope, Mapping, Precision, json::Json, line_protocol::LineProtocol, place_of};
@@ -282,6 +283,7 @@ impl Intake {
             Kind::LineProtocol(precision) => {
                 lines.precision = precision;
                 lines.decode(body, &envelope, out, &mut dead);
+                again::note_precision(&mut dead, precision);
             }
         }
         let rows = (!out.is_empty()).then(|| out.finish());

@@ -1,5 +1,6 @@
 //! Sources: where events enter. To add one: write its file and add its line to [`SOURCES`].
 
+mod again;
 pub mod file;
 mod fleet;
 mod follow;

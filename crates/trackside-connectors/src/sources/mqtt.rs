@@ -34,6 +34,7 @@ use self::packet::Version as Wire;
 use self::payload::Payload;
 use self::topic::{Pattern, check_filters};
 use crate::formats::{MAX_RECORD, Mapping};
+use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use trackside_core::component::{Component, config, schema_of};
+use trackside_core::dead_letter::DeadLetter;
 use trackside_core::error::{ConfigError, Failure};
 use trackside_core::schema::Layout;
 use trackside_core::source::{BuildSource, Door, Guarantee, Source, SourceContext};
@@ -184,6 +186,10 @@ impl Source for Mqtt {
             .map_err(|error| Failure::retry(format!("cannot start a runtime for MQTT: {error}")))?;
         runtime.block_on(Client::new(&self.settings, &mut self.payload, door).run());
         Ok(())
+    }
+
+    fn decode_again(&mut self, letter: &DeadLetter, event: bool, arrival: i64) -> Result<RecordBatch, String> {
+        self.payload.decode_again(letter, event, arrival)
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trackside_core::batch;
-use trackside_core::dead_letter::{self, DeadLetter};
+use trackside_core::dead_letter::{self, DeadLetter, Stage};
 use trackside_core::error::Failure;
 use trackside_core::log::{
     Budget, End, Frame, FrameDraft, FrameKind, FrameMeta, LogError, LogReader, LogWriter, SectionKind,
@@ -53,6 +53,8 @@ const HANDOVER_STEP: Duration = Duration::from_millis(2);
 pub(crate) struct Chain {
     layout: Arc<CleanLayout>,
     operators: Vec<Box<dyn Operator>>,
+    /// By operator, the name of its block; empty where no row is ever sent back.
+    names: Vec<String>,
     index: SeriesIndex,
 }
 
@@ -68,7 +70,15 @@ impl Chain {
     pub(crate) fn new(layout: &Arc<trackside_core::schema::Layout>, operators: Vec<Box<dyn Operator>>) -> Self {
         let mut touches = vec![Touches::default(); layout.config.fields.len()];
         operators.iter().for_each(|operator| operator.touches(&mut touches));
-        Self { layout: CleanLayout::new(layout.clone(), touches), operators, index: SeriesIndex::new(layout.tags()) }
+        let (layout, index) = (CleanLayout::new(layout.clone(), touches), SeriesIndex::new(layout.tags()));
+        Self { layout, operators, names: Vec::new(), index }
+    }
+
+    /// With the names of its blocks, for rows that are sent back to one of them.
+    #[must_use]
+    pub(crate) fn named<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.names = names.into_iter().map(str::to_owned).collect();
+        self
     }
 
     /// The layout of what comes out.
@@ -78,11 +88,30 @@ impl Chain {
 
     /// Sends rows through.
     pub(crate) fn process(&mut self, rows: RecordBatch, offsets: Vec<u64>) -> Result<Cleaned, Failure> {
+        self.send(rows, offsets, 0)
+    }
+
+    /// Sends a rejected row back to the cleaner that rejected it.
+    ///
+    /// The row is as received, so the cleaners before that one convert and mark it again; but it has passed them once,
+    /// so none of them drops it now: to `dedupe` it would be a duplicate of itself.
+    fn send_back(&mut self, row: RecordBatch, offset: u64, cleaner: &str) -> Result<Cleaned, Failure> {
+        // A cleaner that is there no more has no word in it: the whole chain has.
+        let passed = self.names.iter().position(|name| name == cleaner).unwrap_or(0);
+        self.send(row, vec![offset], passed)
+    }
+
+    /// The first `passed` cleaners may not drop.
+    fn send(&mut self, rows: RecordBatch, offsets: Vec<u64>, passed: usize) -> Result<Cleaned, Failure> {
         let mut series = Vec::with_capacity(rows.num_rows());
         self.index.rows(&rows, &mut series);
         let mut work = Work::new(self.layout.clone(), rows, offsets, series);
-        for operator in &mut self.operators {
+        for (number, operator) in self.operators.iter_mut().enumerate() {
             operator.process(&mut work)?;
+            if number < passed && work.dead.is_empty() {
+                work.keep.fill(true);
+                work.filtered.clear();
+            }
         }
         let rows =
             work.finish().map_err(|error| Failure::stop(format!("the clean rows do not fit their schema: {error}")))?;
@@ -324,6 +353,7 @@ impl CleanStage {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(Failure::stop("no frames")) };
         let input = InputRange { epoch: first.epoch, from: first.first, to: last.end };
         let consumed: usize = frames.iter().map(|frame| frame.num_rows).sum();
+        let word = first.meta.letter.as_deref();
         let cleaned = run_chain(chain, frames)?;
         let now = now();
         let mut next = counts.clone();
@@ -344,8 +374,19 @@ impl CleanStage {
             }
         }
         add(&mut next, names::CONSUMED, consumed as u64);
+        add(&mut next, names::RETRIED, u64::from(word.is_some_and(|word| word.is_retry_at(Stage::Clean))));
         add(&mut next, names::ROWLESS, u64::from(rows == 0));
-        let meta = FrameMeta { kind: last.meta.kind, input: Some(input), sources: BTreeMap::new(), counts: next };
+        let (mut kind, mut letter) = (last.meta.kind, None);
+        if let Some(word) = word {
+            kind = FrameKind::Rows;
+            let row = first.section(SectionKind::Retried).map_err(from_log)?;
+            if let Some(row) = row.filter(|_| word.is_retry_at(Stage::Model)) {
+                // Not for us: it is passed on untouched, and `clean` does not count the row again.
+                sections.push((SectionKind::Retried, row.clone()));
+                (kind, letter) = (FrameKind::Letter, Some(Box::new(word.clone())));
+            }
+        }
+        let meta = FrameMeta { kind, input: Some(input), counts: next, letter, ..FrameMeta::default() };
         let draft = FrameDraft { meta, ingest_time: last.ingest_time, sections };
         let end = self.append(&draft)?;
         *counts = draft.meta.counts;
@@ -391,7 +432,7 @@ impl CleanStage {
     }
 }
 
-/// Frames that are worked through together: of one epoch, ticks alone, small ones up to [`COALESCE`] rows.
+/// Frames that are worked through together: of one epoch, ticks and words on letters alone, small ones up to [`COALESCE`] rows.
 fn coalesced(frames: Vec<Frame>) -> Result<Vec<Vec<Frame>>, Failure> {
     let mut groups: Vec<Vec<Frame>> = Vec::new();
     let mut rows = 0;
@@ -429,6 +470,13 @@ pub(crate) fn same_columns(left: &Frame, right: &Frame) -> Result<bool, LogError
 fn run_chain(chain: &mut Chain, frames: &[Frame]) -> Result<Option<Cleaned>, Failure> {
     for tick in frames.iter().filter(|frame| frame.meta.kind == FrameKind::Tick) {
         chain.tick(tick.ingest_time);
+    }
+    if let [frame] = frames
+        && let Some(word) = frame.meta.letter.as_deref().filter(|word| word.is_retry_at(Stage::Clean))
+        && let Some(row) = frame.section(SectionKind::Retried).map_err(from_log)?
+    {
+        let row = fitted(&chain.layout.layout, row)?;
+        return chain.send_back(row, frame.first, &word.component).map(Some);
     }
     let batches = frames.iter().filter_map(|frame| frame.rows().transpose()).map(|rows| rows.cloned());
     let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(from_log)?;

@@ -8,6 +8,8 @@
 //! A replayable source's delivery writes a frame to *every* partition, with rows or without, so that each partition
 //! knows for itself how much of the stream it holds (law 4).
 
+mod letters;
+
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::stop::Stop;
@@ -140,7 +142,8 @@ impl Received {
         for partition in &self.partitions {
             let mut writer = lock(&partition.writer);
             add(&mut writer.counts, names::ROWLESS, 1);
-            let meta = FrameMeta { kind, input: None, sources: writer.sources.clone(), counts: writer.counts.clone() };
+            let (sources, counts) = (writer.sources.clone(), writer.counts.clone());
+            let meta = FrameMeta { kind, sources, counts, ..FrameMeta::default() };
             let appended = writer.log.append(&FrameDraft { meta, ingest_time: now(), sections: Vec::new() });
             match appended {
                 Ok(appended) => {
@@ -268,7 +271,7 @@ impl Received {
                 let stand = Stand { at: span.to, check: span.check };
                 sources.entry(source.to_owned()).or_default().insert(span.stream.clone(), stand);
             }
-            draft.meta = FrameMeta { kind: FrameKind::Rows, input: None, sources, counts };
+            draft.meta = FrameMeta { sources, counts, ..FrameMeta::default() };
             match writer.log.append(&draft) {
                 Ok(appended) => {
                     partition.board.publish(&draft.meta.counts, appended.end);

@@ -20,7 +20,6 @@ use answer::AnswerLayout;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use batch::{Batch, Excluded};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,7 +126,7 @@ impl ModelStage {
                 }
             }
             self.skip(&mut session)?;
-            let frames = read(&mut *self.reader, session.position.offset).map_err(from_log)?;
+            let frames = self.read(session.position.offset).map_err(from_log)?;
             if frames.is_empty() && self.reader.published() > session.position.offset {
                 self.stop.wait(DAMAGE_PAUSE);
             }
@@ -184,7 +183,7 @@ impl ModelStage {
         if offset < position.offset {
             let excluded = self.excluded(held.map(|(output, _)| output)).map_err(|error| died(&error))?;
             while offset < position.offset {
-                let frames = read(&mut *self.reader, offset).map_err(|error| died(&error))?;
+                let frames = self.read(offset).map_err(|error| died(&error))?;
                 let batch = Batch::gather_replay(&frames, offset, self.model.max_batch, position.offset, &excluded);
                 let Some((batch, to)) = batch.map_err(|error| died(&error))? else { break };
                 if let Some(batch) = batch.filter(|batch| batch.rows() > 0) {
@@ -200,6 +199,12 @@ impl ModelStage {
             state.state = "running";
         });
         Ok(card)
+    }
+
+    /// The next frames; shared, for a batch holds on to those that it takes rows of.
+    fn read(&mut self, from: u64) -> Result<Vec<Arc<Frame>>, LogError> {
+        let frames = self.reader.read(from, BUDGET, End::Published)?;
+        Ok(frames.into_iter().map(|frame| Arc::new(batch::sent_back(frame, &self.model.name))).collect())
     }
 
     /// What the output from `from` on says was dead or skipped.
@@ -351,12 +356,12 @@ impl ModelStage {
         let unfit = |error| {
             Failure::stop(format!("the answers of model `{}` do not fit their schema: {error}", self.model.name))
         };
-        add(&mut counts, names::CONSUMED, batch.rows() as u64);
+        add(&mut counts, batch.counted_as(), batch.rows() as u64);
         if let Some(table) = batch.table().map_err(unfit)? {
             if let Some(reply) = reply {
                 let scores = self
                     .layout
-                    .score_rows(self.partition, &table, &batch.offsets(), &session.card, reply)
+                    .score_rows(self.partition, &table, &batch.keys(), &session.card, reply)
                     .map_err(unfit)?;
                 let forecasts = self.layout.forecast_rows(&table, &session.card, reply).map_err(unfit)?;
                 add(&mut counts, names::SCORED, batch.rows() as u64);
@@ -386,7 +391,7 @@ impl ModelStage {
     ) -> Result<(), Failure> {
         let rowless = !sections.iter().any(|(kind, _)| *kind == SectionKind::Rows);
         add(&mut counts, names::ROWLESS, u64::from(rowless));
-        let meta = FrameMeta { kind, input: Some(input), sources: BTreeMap::new(), counts };
+        let meta = FrameMeta { kind, input: Some(input), counts, ..FrameMeta::default() };
         let draft = FrameDraft { meta, ingest_time, sections };
         let end = lock(&self.writer).append(&draft).map_err(from_log)?.end;
         self.board.publish(&draft.meta.counts, end);
@@ -441,11 +446,11 @@ impl ModelStage {
         while self.reader.published().saturating_sub(session.position.offset) > self.model.max_backlog {
             let offset = session.position.offset;
             let room = usize::try_from(self.reader.published() - offset - self.model.max_backlog).unwrap_or(usize::MAX);
-            let frames = read(&mut *self.reader, offset).map_err(from_log)?;
+            let frames = self.read(offset).map_err(from_log)?;
             let batch = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX).map_err(from_log)?;
             let Some(batch) = batch else { break };
             let mut counts = session.counts.clone();
-            add(&mut counts, names::CONSUMED, batch.rows() as u64);
+            add(&mut counts, batch.counted_as(), batch.rows() as u64);
             add(&mut counts, names::SKIPPED, batch.rows() as u64);
             self.append(session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
         }
@@ -498,11 +503,6 @@ impl ModelStage {
     fn tell(&self, change: impl FnOnce(&mut ModelState)) {
         change(&mut lock(&self.state));
     }
-}
-
-/// The next frames; shared, for a batch holds on to those that it takes rows of.
-fn read(reader: &mut dyn LogReader, from: u64) -> Result<Vec<Arc<Frame>>, LogError> {
-    Ok(reader.read(from, BUDGET, End::Published)?.into_iter().map(Arc::new).collect())
 }
 
 fn from_fault(fault: ModelFault) -> Failure {

@@ -5,6 +5,7 @@
 mod config;
 mod flow;
 mod follow;
+mod letters;
 mod models;
 mod reload;
 mod support;

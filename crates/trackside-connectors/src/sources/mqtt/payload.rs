@@ -5,6 +5,8 @@ use super::topic::Pattern;
 use crate::formats::json::Json;
 use crate::formats::mapping::{Row, Value};
 use crate::formats::{Envelope, Mapping};
+use crate::sources::again;
+use arrow::array::RecordBatch;
 use std::sync::Arc;
 use trackside_core::builder::EventBuilder;
 use trackside_core::dead_letter::DeadLetter;
@@ -35,6 +37,24 @@ impl Payload {
     /// Payloads are bare values of this key.
     pub(super) fn value(mapping: Arc<Mapping>, pattern: Option<Pattern>, key: usize) -> Self {
         Self { mapping, pattern, format: Format::Value { key, extra: String::new() } }
+    }
+
+    /// Decodes a dead letter once more; its topic stands in its detail. An event is JSON whatever the format.
+    pub(super) fn decode_again(
+        &mut self,
+        letter: &DeadLetter,
+        event: bool,
+        arrival: i64,
+    ) -> Result<RecordBatch, String> {
+        let mapping = self.mapping.clone();
+        if event {
+            return again::json(&mapping, letter, arrival);
+        }
+        let topic =
+            again::noted(letter, "topic").ok_or("the letter does not tell its topic; give an event with --row")?;
+        let payload = again::bytes(letter).to_vec().into();
+        let message = Publish { topic, payload, ..Publish::default() };
+        again::decode(&mapping, |out, dead| self.decode(&message, arrival, out, dead))
     }
 
     /// Adds the message's rows, or why it has none. An empty message says nothing and adds nothing.

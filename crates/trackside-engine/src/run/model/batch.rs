@@ -1,12 +1,14 @@
 //! The rows of `clean` that a model is asked about next, and how they are split when one of them kills.
 
+use crate::ledger::names;
 use crate::run::clean::same_columns;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use trackside_core::batch;
-use trackside_core::log::{Frame, LogError};
+use trackside_core::dead_letter::Stage;
+use trackside_core::log::{Frame, LogError, SectionKind};
 use trackside_core::model::{FrameSlice, ModelRequest};
 use trackside_core::position::InputRange;
 
@@ -31,12 +33,35 @@ impl Excluded {
     }
 }
 
+/// A frame that brings a dead letter's row back to this model gets it as its one row, at its own offset: so a replay finds it
+/// where it was learnt, and a letter about it names a place of its own. Other models' pass as frames without rows.
+pub(super) fn sent_back(mut frame: Frame, model: &str) -> Frame {
+    let ours = frame.meta.letter.as_ref().is_some_and(|word| word.is_retry_at(Stage::Model) && word.component == model);
+    if ours && let Some(section) = frame.sections.iter_mut().find(|section| section.kind == SectionKind::Retried) {
+        section.kind = SectionKind::Rows;
+        frame.num_rows = 1;
+    }
+    frame
+}
+
 /// Rows `from..to` of a frame.
 #[derive(Debug, Clone)]
 struct Slice {
     frame: Arc<Frame>,
     from: usize,
     to: usize,
+}
+
+impl Slice {
+    /// Of a row that came back: the offset in `clean` under which its answer is kept.
+    fn key(&self) -> Option<u64> {
+        key(&self.frame)
+    }
+}
+
+fn key(frame: &Frame) -> Option<u64> {
+    let word = frame.meta.letter.as_ref().filter(|_| frame.num_rows > 0)?;
+    Some(word.offset.unwrap_or(frame.first))
 }
 
 /// A run of rows of one epoch, and the input range that it covers (frames without rows included).
@@ -62,6 +87,10 @@ impl Batch {
             frames.iter().filter(|frame| frame.end > offset && frame.epoch == first.epoch && frame.first < limit)
         {
             if batch.slices.len() == max_frames || room == 0 {
+                break;
+            }
+            // A row that came back is counted apart, so it is a batch of its own.
+            if batch.slices.first().is_some_and(|slice| slice.key().is_some() || key(frame).is_some()) {
                 break;
             }
             // The first frame is not looked into: its rows are decoded while the worker is at work.
@@ -124,6 +153,22 @@ impl Batch {
     /// Offset of each row in `clean`.
     pub(super) fn offsets(&self) -> Vec<u64> {
         self.slices.iter().flat_map(|slice| (slice.from..slice.to).map(|row| slice.frame.first + row as u64)).collect()
+    }
+
+    /// Offset in `clean` under which each row's answer is kept: its own, unless it came back.
+    pub(super) fn keys(&self) -> Vec<u64> {
+        match self.slices.first().and_then(Slice::key) {
+            Some(key) => vec![key],
+            None => self.offsets(),
+        }
+    }
+
+    /// The name under which its rows count as worked through.
+    pub(super) fn counted_as(&self) -> &'static str {
+        match self.slices.first().and_then(Slice::key) {
+            Some(_) => names::RETRIED,
+            None => names::CONSUMED,
+        }
     }
 
     /// The rows as one batch; none when there are none.
@@ -207,6 +252,35 @@ mod tests {
             }
         }
         assert_eq!((rows, at), (vec![0, 1, 2, 4, 5], batch.range.to));
+    }
+
+    #[test]
+    fn a_row_that_came_back_is_a_batch_of_its_own_under_its_old_key() {
+        use trackside_core::dead_letter::{LetterAction, LetterWord};
+        use trackside_core::log::FrameKind;
+        let word = LetterWord {
+            id: "scores.m/0/9/0".parse().unwrap(),
+            action: LetterAction::Retry,
+            stage: Stage::Model,
+            component: "m".into(),
+            offset: Some(1),
+        };
+        let back = |model| {
+            let mut frame = Arc::unwrap_or_clone(frame(5, 0));
+            frame.meta =
+                FrameMeta { kind: FrameKind::Letter, letter: Some(Box::new(word.clone())), ..FrameMeta::default() };
+            frame.sections = vec![(SectionKind::Retried, events(&[(1, "a", 1.0)])).into()];
+            Arc::new(sent_back(frame, model))
+        };
+        let frames = [frame(3, 2), back("m"), frame(6, 2)];
+        let gather = |frames: &[Arc<Frame>], from| Batch::gather(frames, from, 99, 99, u64::MAX).unwrap().unwrap();
+        let all = [3, 5, 6].map(|from| gather(&frames, from));
+        assert_eq!(all.each_ref().map(|batch| batch.range.to), [5, 6, 8]);
+        assert_eq!((all[1].keys(), all[1].offsets(), all[1].counted_as()), (vec![1], vec![5], "retried"));
+        assert_eq!((all[2].keys(), all[2].counted_as()), (vec![6, 7], "consumed"));
+        assert_eq!(all[1].table().unwrap().unwrap().num_rows(), 1);
+        let others = [frame(3, 2), back("other"), frame(6, 2)];
+        assert_eq!(gather(&others, 3).keys(), [3, 4, 6, 7]);
     }
 
     #[test]
