@@ -1,35 +1,54 @@
 //! `Array`: a column that NumPy looks at where it lies.
 //!
 //! Guarantee: read-only, one dimension, contiguous; the memory (a mapped segment, a frame, a result of the detectors)
-//! lives as long as any NumPy array that looks at it, for NumPy keeps the object that told it the address.
+//! lives as long as any NumPy array that looks at it, for the array holds on to its [`Memory`]. The array is made by
+//! NumPy's own constructor: going by `__array_interface__` costs a dictionary and several times as long.
 
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
+use numpy::datetime::{Datetime, units::Nanoseconds};
+use numpy::ndarray::ArrayView1;
+use numpy::npyffi::flags::NPY_ARRAY_WRITEABLE;
+use numpy::{Element, PyArray1, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-/// The types of columns, in NumPy's words. Arrow's memory is in the machine's byte order, as the log is: little-endian.
+/// Makes the NumPy array of so many values of one type.
+pub(crate) type Make = for<'py> fn(Bound<'py, Memory>, usize) -> Bound<'py, PyAny>;
+
+/// The types of columns. Arrow's memory is in the machine's byte order, as the log is: little-endian.
 pub(crate) mod kinds {
-    pub(crate) const F8: &str = "<f8";
-    pub(crate) const I8: &str = "<i8";
-    pub(crate) const I4: &str = "<i4";
+    use super::{Datetime, Make, Nanoseconds, look};
+
+    pub(crate) const F8: Make = look::<f64>;
+    pub(crate) const F4: Make = look::<f32>;
+    pub(crate) const I8: Make = look::<i64>;
+    pub(crate) const I4: Make = look::<i32>;
+    pub(crate) const I2: Make = look::<i16>;
+    pub(crate) const I1: Make = look::<i8>;
+    pub(crate) const U8: Make = look::<u64>;
+    pub(crate) const U4: Make = look::<u32>;
+    pub(crate) const U2: Make = look::<u16>;
+    pub(crate) const U1: Make = look::<u8>;
     /// A byte of 0 or 1 each; Arrow's own packed bits mean nothing to NumPy.
-    pub(crate) const BOOL: &str = "|b1";
+    pub(crate) const BOOL: Make = look::<bool>;
     /// ns since 1970; NaT is the smallest integer.
-    pub(crate) const TIME: &str = "<M8[ns]";
+    pub(crate) const TIME: Make = look::<Datetime<Nanoseconds>>;
 }
 
-/// A read-only column for `numpy.asarray`; nothing is copied.
+/// What a NumPy array holds on to.
 #[pyclass(frozen, module = "trackside._native")]
+pub(crate) struct Memory(Buffer);
+
+/// A read-only column on its way to Python, where it arrives as a NumPy array; nothing is copied.
 pub(crate) struct Array {
     buffer: Buffer,
     length: usize,
-    kind: &'static str,
+    kind: Make,
 }
 
 impl Array {
-    /// `values` under NumPy's name for their type, which is as wide as `T`.
-    pub(crate) fn new<T: ArrowNativeType>(values: impl Into<ScalarBuffer<T>>, kind: &'static str) -> Self {
+    /// `values` as the kind, which is as wide as `T`.
+    pub(crate) fn new<T: ArrowNativeType>(values: impl Into<ScalarBuffer<T>>, kind: Make) -> Self {
         let values: ScalarBuffer<T> = values.into();
         Self { length: values.len(), buffer: values.into_inner(), kind }
     }
@@ -40,24 +59,27 @@ impl Array {
     }
 }
 
-#[pymethods]
-impl Array {
-    /// NumPy's array interface, version 3.
-    #[getter]
-    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let interface = PyDict::new(py);
-        interface.set_item("version", 3)?;
-        interface.set_item("typestr", self.kind)?;
-        interface.set_item("shape", (self.length,))?;
-        interface.set_item("data", (self.buffer.as_ptr() as usize, true))?;
-        Ok(interface)
-    }
+impl<'py> IntoPyObject<'py> for Array {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
 
-    fn __len__(&self) -> usize {
-        self.length
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok((self.kind)(Bound::new(py, Memory(self.buffer))?, self.length))
     }
+}
 
-    fn __repr__(&self) -> String {
-        format!("<Array of {} {}; numpy.asarray looks at it>", self.length, self.kind)
+#[allow(unsafe_code)]
+fn look<T: Element>(memory: Bound<'_, Memory>, length: usize) -> Bound<'_, PyAny> {
+    let start = memory.get().0.as_ptr();
+    debug_assert!(length * size_of::<T>() <= memory.get().0.len() && start.addr() % align_of::<T>() == 0);
+    // SAFETY: every `Array` is made of a `ScalarBuffer` of `length` values that are as wide and aligned as `T`, and each
+    // bit pattern in it is a value of `T` (booleans are made of `bool`s). The buffer never moves or changes while the array
+    // lives, which holds `memory`; Arrow's buffers are immutable, so the array is made read-only before anyone has it.
+    unsafe {
+        let view = ArrayView1::from_shape_ptr(length, start.cast::<T>());
+        let array = PyArray1::borrow_from_array(&view, memory.into_any());
+        (*array.as_array_ptr()).fields.flags &= !NPY_ARRAY_WRITEABLE;
+        array.into_any()
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn clean(
     blocks: &str,
     schema: &str,
 ) -> PyResult<(Batch, Batch, BTreeMap<String, u64>)> {
-    let rows = batch.get().rows().clone();
+    let rows = batch.get().rows()?;
     let (schema, blocks) = (parsed("schema", schema)?, parsed("blocks", blocks)?);
     let cleaned = py.detach(|| trackside_engine::clean_batch(schema, blocks, &rows)).map_err(wrong)?;
     Ok((Batch::new(cleaned.rows, Offsets::From(0)), Batch::new(cleaned.dead, Offsets::From(0)), cleaned.counts))

@@ -3,7 +3,7 @@
 //! Guarantee: numbers and times without nulls are looked at where they lie. With nulls they are a copy: a float column
 //! has NaN there, a time column NaT, integers and booleans become floats.
 
-use crate::array::{Array, kinds};
+use crate::array::{Array, Make, kinds};
 use crate::wrong;
 use arrow::array::{Array as _, ArrayRef, AsArray};
 use arrow::compute::cast;
@@ -28,20 +28,20 @@ pub(crate) fn numbers(name: &str, column: &ArrayRef) -> PyResult<Array> {
         DataType::Boolean => Ok(Array::booleans(column.as_boolean().values().iter())),
         kind if kind.is_numeric() && nulls => with_nan(column),
         DataType::Float64 => Ok(view::<Float64Type>(column, kinds::F8)),
-        DataType::Float32 => Ok(view::<Float32Type>(column, "<f4")),
+        DataType::Float32 => Ok(view::<Float32Type>(column, kinds::F4)),
         DataType::Int64 => Ok(view::<Int64Type>(column, kinds::I8)),
         DataType::Int32 => Ok(view::<Int32Type>(column, kinds::I4)),
-        DataType::Int16 => Ok(view::<Int16Type>(column, "<i2")),
-        DataType::Int8 => Ok(view::<Int8Type>(column, "|i1")),
-        DataType::UInt64 => Ok(view::<UInt64Type>(column, "<u8")),
-        DataType::UInt32 => Ok(view::<UInt32Type>(column, "<u4")),
-        DataType::UInt16 => Ok(view::<UInt16Type>(column, "<u2")),
-        DataType::UInt8 => Ok(view::<UInt8Type>(column, "|u1")),
+        DataType::Int16 => Ok(view::<Int16Type>(column, kinds::I2)),
+        DataType::Int8 => Ok(view::<Int8Type>(column, kinds::I1)),
+        DataType::UInt64 => Ok(view::<UInt64Type>(column, kinds::U8)),
+        DataType::UInt32 => Ok(view::<UInt32Type>(column, kinds::U4)),
+        DataType::UInt16 => Ok(view::<UInt16Type>(column, kinds::U2)),
+        DataType::UInt8 => Ok(view::<UInt8Type>(column, kinds::U1)),
         other => Err(PyTypeError::new_err(format!("column `{name}` holds {other}; read it with strings({name:?})"))),
     }
 }
 
-fn view<T: ArrowPrimitiveType>(column: &ArrayRef, kind: &'static str) -> Array {
+fn view<T: ArrowPrimitiveType>(column: &ArrayRef, kind: Make) -> Array {
     Array::new(column.as_primitive::<T>().values().clone(), kind)
 }
 

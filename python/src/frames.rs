@@ -14,7 +14,7 @@ use crate::{columns, wrong};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use pyo3::exceptions::{PyKeyError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -23,9 +23,11 @@ use pyo3_arrow::error::PyArrowResult;
 use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
 use pyo3_arrow::input::AnyRecordBatch;
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use trackside_connectors::logs::ipc::Encoded;
 use trackside_connectors::logs::mapped::MappedReader;
 use trackside_core::error::suggestion;
+use trackside_core::log::LogError;
 use trackside_core::schema::tag_type;
 use trackside_engine::worker;
 use trackside_engine::worker::update::Place;
@@ -65,34 +67,84 @@ impl Offsets {
 /// One Arrow record batch, mapped read-only where it can be.
 #[pyclass(subclass, frozen, module = "trackside._native")]
 pub(crate) struct Batch {
-    rows: RecordBatch,
+    held: Held,
     offsets: Offsets,
+}
+
+/// Rows at hand, or rows of one frame whose columns are decoded when they are asked for: a model looks at one or two.
+enum Held {
+    Rows(RecordBatch),
+    Frame { section: Encoded, from: usize, length: usize, columns: Vec<OnceLock<ArrayRef>> },
+}
+
+impl Held {
+    fn frame(section: Encoded, from: usize, length: usize) -> Self {
+        let columns = section.schema().fields().iter().map(|_| OnceLock::new()).collect();
+        Self::Frame { section, from, length, columns }
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        match self {
+            Self::Rows(rows) => rows.schema_ref(),
+            Self::Frame { section, .. } => section.schema(),
+        }
+    }
+
+    fn num_rows(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.num_rows(),
+            Self::Frame { length, .. } => *length,
+        }
+    }
+
+    fn column(&self, number: usize) -> PyResult<ArrayRef> {
+        match self {
+            Self::Rows(rows) => Ok(rows.column(number).clone()),
+            Self::Frame { section, from, length, columns } => {
+                if let Some(column) = columns[number].get() {
+                    return Ok(column.clone());
+                }
+                let column = section.column(number).map_err(unreadable)?.slice(*from, *length);
+                Ok(columns[number].get_or_init(|| column).clone())
+            }
+        }
+    }
+
+    fn rows(&self) -> PyResult<RecordBatch> {
+        match self {
+            Self::Rows(rows) => Ok(rows.clone()),
+            Self::Frame { section, from, length, .. } => Ok(section.batch().map_err(unreadable)?.slice(*from, *length)),
+        }
+    }
 }
 
 impl Batch {
     pub(crate) fn new(rows: RecordBatch, offsets: Offsets) -> Self {
-        Self { rows, offsets }
+        Self { held: Held::Rows(rows), offsets }
     }
 
-    /// The rows.
-    pub(crate) fn rows(&self) -> &RecordBatch {
-        &self.rows
+    /// The rows; OSError when the section that holds them cannot be decoded.
+    pub(crate) fn rows(&self) -> PyResult<RecordBatch> {
+        self.held.rows()
     }
 
-    fn column(&self, name: &str) -> PyResult<&ArrayRef> {
-        self.rows.column_by_name(name).ok_or_else(|| {
-            let names = self.schema_names();
-            let choices: Vec<&str> = names.iter().map(String::as_str).collect();
-            PyKeyError::new_err(format!("unknown column `{name}`{}", suggestion(name, &choices)))
-        })
+    fn column(&self, name: &str) -> PyResult<ArrayRef> {
+        match self.held.schema().index_of(name) {
+            Ok(number) => self.held.column(number),
+            Err(_) => {
+                let names = self.schema_names();
+                let choices: Vec<&str> = names.iter().map(String::as_str).collect();
+                Err(PyKeyError::new_err(format!("unknown column `{name}`{}", suggestion(name, &choices))))
+            }
+        }
     }
 
     /// The tag columns alone, in the type that the index reads.
     fn tags(&self, names: &[String]) -> PyResult<RecordBatch> {
-        let column = |name: &String| cast(self.column(name)?, &tag_type()).map_err(wrong);
+        let column = |name: &String| cast(&self.column(name)?, &tag_type()).map_err(wrong);
         let columns = names.iter().map(column).collect::<PyResult<Vec<_>>>()?;
         let fields: Vec<Field> = names.iter().map(|name| Field::new(name, tag_type(), true)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows.num_rows()));
+        let options = RecordBatchOptions::new().with_row_count(Some(self.held.num_rows()));
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(wrong)
     }
 }
@@ -112,22 +164,22 @@ impl Batch {
 
     #[getter]
     fn num_rows(&self) -> usize {
-        self.rows.num_rows()
+        self.held.num_rows()
     }
 
     /// The names of the columns, in order.
     fn schema_names(&self) -> Vec<String> {
-        self.rows.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
+        self.held.schema().fields().iter().map(|field| field.name().clone()).collect()
     }
 
     /// Numbers, booleans and times, for `numpy.asarray`. TypeError for text, KeyError for an unknown name.
     fn numpy(&self, name: &str) -> PyResult<Array> {
-        columns::numbers(name, self.column(name)?)
+        columns::numbers(name, &self.column(name)?)
     }
 
     /// Text, None for null. TypeError for numbers, KeyError for an unknown name.
     fn strings<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
-        columns::texts(py, name, self.column(name)?)
+        columns::texts(py, name, &self.column(name)?)
     }
 
     /// int32, one for each row; series seen first get the next ids of `index`.
@@ -138,19 +190,19 @@ impl Batch {
 
     /// int64, one for each row: where it stands in its topic's partition.
     fn offsets(&self) -> Array {
-        Array::new(self.offsets.values(self.rows.num_rows()), kinds::I8)
+        Array::new(self.offsets.values(self.held.num_rows()), kinds::I8)
     }
 
     /// Rows `start` to `stop`, not copied; both are cut to what there is.
     #[pyo3(signature = (start, stop, /))]
-    fn slice(&self, start: usize, stop: usize) -> Self {
-        let stop = stop.min(self.rows.num_rows());
+    fn slice(&self, start: usize, stop: usize) -> PyResult<Self> {
+        let stop = stop.min(self.held.num_rows());
         let start = start.min(stop);
-        Self::new(self.rows.slice(start, stop - start), self.offsets.slice(start, stop - start))
+        Ok(Self::new(self.rows()?.slice(start, stop - start), self.offsets.slice(start, stop - start)))
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyArrowResult<Bound<'py, PyCapsule>> {
-        to_schema_pycapsule(py, self.rows.schema_ref().as_ref())
+        to_schema_pycapsule(py, self.held.schema().as_ref())
     }
 
     #[pyo3(signature = (requested_schema = None))]
@@ -159,13 +211,13 @@ impl Batch {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyArrowResult<Bound<'py, PyCapsule>> {
-        let field = Field::new_struct("", self.rows.schema_ref().fields().clone(), false);
-        let rows: ArrayRef = Arc::new(StructArray::from(self.rows.clone()));
+        let field = Field::new_struct("", self.held.schema().fields().clone(), false);
+        let rows: ArrayRef = Arc::new(StructArray::from(self.rows()?));
         to_stream_pycapsule(py, Box::new(ArrayIterator::new([Ok(rows)], Arc::new(field))), requested_schema)
     }
 
     fn __repr__(&self) -> String {
-        format!("<Batch of {} rows: {}>", self.rows.num_rows(), self.schema_names().join(", "))
+        format!("<Batch of {} rows: {}>", self.held.num_rows(), self.schema_names().join(", "))
     }
 }
 
@@ -190,10 +242,10 @@ impl Update {
         self.0.replay
     }
 
-    /// The rows: as one batch, or `apart` by the frames that they were logged in. OSError when they cannot be read.
+    /// The rows: as one batch, or `apart`, one for each frame in the log. OSError when they cannot be read.
     fn batches(&self, py: Python<'_>, apart: bool) -> PyResult<Vec<Batch>> {
         py.detach(|| {
-            let parts = self.0.places.iter().map(read).collect::<PyResult<Vec<_>>>()?;
+            let parts = self.0.places.iter().map(open).collect::<PyResult<Vec<_>>>()?;
             let skip = self.0.skip.iter().copied().collect();
             if apart {
                 return parts.into_iter().map(|part| joined(vec![part], &skip)).collect();
@@ -203,28 +255,36 @@ impl Update {
     }
 }
 
-fn read(place: &Place) -> PyResult<(u64, RecordBatch)> {
+/// Rows of one frame, and the offset of the first of them.
+type Part = (u64, Held);
+
+fn open(place: &Place) -> PyResult<Part> {
     let Place { path, section_at, section_length, base, from, to } = place;
-    let mapped = MAPS.lock().unwrap_or_else(PoisonError::into_inner).read(path, *section_at, *section_length);
-    let rows = mapped.map_err(|error| PyOSError::new_err(error.to_string()))?;
+    let opened = MAPS.lock().unwrap_or_else(PoisonError::into_inner).open(path, *section_at, *section_length);
+    let section = opened.map_err(unreadable)?;
     let (from, to) = (*from as usize, *to as usize);
-    if from > to || to > rows.num_rows() {
-        return Err(wrong(format!("rows {from} to {to} of a frame that has {}", rows.num_rows())));
+    if from > to || to > section.num_rows() {
+        return Err(wrong(format!("rows {from} to {to} of a frame that has {}", section.num_rows())));
     }
-    Ok((base + from as u64, rows.slice(from, to - from)))
+    Ok((base + from as u64, Held::frame(section, from, to - from)))
+}
+
+fn unreadable(error: LogError) -> PyErr {
+    PyOSError::new_err(error.to_string())
 }
 
 /// Parts with the offset of their first row, as one batch.
-fn joined(parts: Vec<(u64, RecordBatch)>, skip: &HashSet<u64>) -> PyResult<Batch> {
-    if skip.is_empty()
-        && let [(first, rows)] = parts.as_slice()
+fn joined(mut parts: Vec<Part>, skip: &HashSet<u64>) -> PyResult<Batch> {
+    if parts.len() == 1
+        && skip.is_empty()
+        && let Some((first, held)) = parts.pop()
     {
-        return Ok(Batch::new(rows.clone(), Offsets::From(*first)));
+        return Ok(Batch { held, offsets: Offsets::From(first) });
     }
     let Some((_, first)) = parts.first() else { return Err(wrong("no frames; name at least one")) };
-    let schema = first.schema();
-    let offsets: Vec<u64> = parts.iter().flat_map(|(first, rows)| (*first..).take(rows.num_rows())).collect();
-    let batches: Vec<RecordBatch> = parts.into_iter().map(|(_, rows)| rows).collect();
+    let schema = first.schema().clone();
+    let offsets: Vec<u64> = parts.iter().flat_map(|(first, held)| (*first..).take(held.num_rows())).collect();
+    let batches = parts.iter().map(|(_, held)| held.rows()).collect::<PyResult<Vec<_>>>()?;
     let rows = match batches.as_slice() {
         [one] => one.clone(),
         several => concat_batches(&schema, several).map_err(wrong)?,

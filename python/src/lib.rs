@@ -23,7 +23,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::array::Array;
+    use super::array::Memory;
     #[pymodule_export]
     use super::clean::clean;
     #[pymodule_export]

@@ -1,13 +1,9 @@
 """The Rust library: engine, command, cleaners, detectors and the reader of the log."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-class ArrayView(Protocol):
-    """Anything NumPy can look at without a copy."""
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]: ...
+import numpy.typing as npt
 
 __version__: str
 
@@ -31,16 +27,16 @@ class Batch:
     @property
     def num_rows(self) -> int: ...
     def schema_names(self) -> list[str]: ...
-    def numpy(self, name: str) -> ArrayView:
-        """Numbers, booleans, times (datetime64[ns]); a view, or with nulls a copy: float64 with NaN, times with NaT.
+    def numpy(self, name: str) -> npt.NDArray[Any]:
+        """Numbers, booleans, times (datetime64[ns]), read-only: a view, or with nulls a copy: floats with NaN, NaT.
 
         TypeError for text, KeyError for an unknown name.
         """
     def strings(self, name: str) -> list[str | None]:
         """Text; bytes as UTF-8. TypeError for numbers, KeyError for an unknown name."""
-    def series_ids(self, index: SeriesIndex) -> ArrayView:
+    def series_ids(self, index: SeriesIndex) -> npt.NDArray[Any]:
         """int32, one for each row; series seen first get the next ids of `index`."""
-    def offsets(self) -> ArrayView:
+    def offsets(self) -> npt.NDArray[Any]:
         """int64, for each row where it stands in its partition (dead letters and forecasts: their frame)."""
     def slice(self, start: int, stop: int, /) -> Batch: ...
     def __arrow_c_schema__(self) -> object: ...

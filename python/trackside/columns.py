@@ -105,7 +105,7 @@ class NativeColumns:
     def column(self, name: str) -> Column:
         """Numbers, booleans and times as a view; text as a list."""
         try:
-            array = np.asarray(self.native.numpy(name))
+            array = self.native.numpy(name)
         except TypeError:
             return self.native.strings(name)
         except (KeyError, ValueError):
@@ -124,7 +124,7 @@ class NativeColumns:
 
     def offsets(self) -> npt.NDArray[np.int64]:
         """The rows' offsets in their topic."""
-        return np.asarray(self.native.offsets())
+        return self.native.offsets()
 
     def arrow(self) -> object:
         """The native batch itself: it has `__arrow_c_stream__`."""

@@ -40,7 +40,7 @@ class Index:
         """The ids of a native batch's rows."""
         if self._native is None:
             raise StateError("this index numbers plain batches; give Index a native index")
-        ids: Ids = np.asarray(batch.series_ids(self._native))
+        ids: Ids = batch.series_ids(self._native)
         if len(self._native) > len(self.keys):
             self.keys.extend(self._native.keys(len(self.keys)))
         return ids

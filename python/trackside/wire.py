@@ -34,7 +34,7 @@ class Wire:
         self._view = memoryview(self._buffer)
 
     def receive(self) -> tuple[dict[str, Any] | bytes, memoryview]:
-        """Wait for the next message: (header, body), an update's header as bytes. The body is good until the next call."""
+        """Wait for the next message: (header, body), an update's header as bytes. The body is good until then."""
         have = self._fill(0, PREFIX.size)
         header_length, kind, body_length = PREFIX.unpack_from(self._buffer)
         if header_length > HEADER_LENGTH_MAX or body_length > BODY_LENGTH_MAX:

@@ -115,7 +115,7 @@ fn tell(mut reader: Box<dyn LogReader>, mut worker: ProcessRuntime, done: &Atomi
         since = Instant::now();
         let frames = reader.read(offset, BUDGET, End::Published)?;
         let slice = |frame: &trackside_core::log::Frame| {
-            Some(FrameSlice { location: frame.location.clone()?, base: frame.first, from: 0, to: frame.num_rows() })
+            Some(FrameSlice { location: frame.location.clone()?, base: frame.first, from: 0, to: frame.num_rows })
         };
         let request =
             ModelRequest { frames: frames.iter().filter_map(slice).collect(), skip: Vec::new(), replay: false };

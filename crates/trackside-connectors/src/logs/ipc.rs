@@ -14,14 +14,14 @@
 //! # Ok::<(), trackside_core::log::LogError>(())
 //! ```
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow::ipc::{MetadataVersion, root_as_message};
+use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use trackside_core::log::LogError;
@@ -67,35 +67,35 @@ impl Decoder {
     /// The batch of a section, pointing into `section`. The caller has checked the bytes against their checksum: Arrow's
     /// reader validates what it reads, but not every torn header gently.
     pub fn decode(&self, section: Buffer) -> Result<RecordBatch, LogError> {
-        let length = section.len();
-        self.read(section).map_err(|error| {
-            LogError::Damaged(format!(
-                "a section of {length} bytes is not an Arrow IPC stream of one batch: {error}; it was not written by this log"
-            ))
-        })
+        self.open(section)?.batch()
     }
 
-    fn read(&self, section: Buffer) -> Result<RecordBatch, ArrowError> {
+    /// The section taken apart but not yet decoded, for whoever wants some of its columns, or one before the others.
+    pub fn open(&self, section: Buffer) -> Result<Encoded, LogError> {
+        let length = section.len();
+        self.take_apart(section).map_err(|error| damaged(length, &error))
+    }
+
+    fn take_apart(&self, section: Buffer) -> Result<Encoded, ArrowError> {
+        let length = section.len();
         let mut rest = Messages { rest: section };
-        let first = rest.next()?.ok_or_else(|| unfit("it is empty"))?;
-        let schema = self.schema(&first.head)?;
-        let (mut dictionaries, mut rows) = (HashMap::new(), None);
-        while let Some(Message { head, body }) = rest.next()? {
-            let message = root(&head)?;
-            let version = message.version();
-            match (message.header_as_dictionary_batch(), message.header_as_record_batch()) {
-                (Some(batch), _) => read_dictionary(&body, batch, &schema, &mut dictionaries, &version)?,
-                (_, Some(batch)) if rows.is_none() => {
-                    rows = Some(read_record_batch(&body, batch, schema.clone(), &dictionaries, None, &version)?);
-                }
-                (_, Some(_)) => return Err(unfit("it holds more than one batch")),
+        let schema = rest.next()?.ok_or_else(|| unfit("it is empty"))?;
+        let (schema, mut dictionaries, mut rows) = (self.schema(&schema.head)?, Vec::new(), None);
+        while let Some(message) = rest.next()? {
+            match root(&message.head)?.header_type() {
+                MessageHeader::DictionaryBatch => dictionaries.push(message),
+                MessageHeader::RecordBatch if rows.is_none() => rows = Some(message),
+                MessageHeader::RecordBatch => return Err(unfit("it holds more than one batch")),
                 _ => return Err(unfit("it holds a message that is neither dictionary nor batch")),
             }
         }
         if !rest.rest.is_empty() {
             return Err(unfit("it goes on behind its end"));
         }
-        rows.ok_or_else(|| unfit("it ends before its batch"))
+        let rows = rows.ok_or_else(|| unfit("it ends before its batch"))?;
+        let count = root(&rows.head)?.header_as_record_batch().map_or(0, |batch| batch.length());
+        let num_rows = usize::try_from(count).map_err(|_| unfit("it has a negative number of rows"))?;
+        Ok(Encoded { length, schema, dictionaries, rows, num_rows })
     }
 
     fn schema(&self, message: &Buffer) -> Result<SchemaRef, ArrowError> {
@@ -111,7 +111,58 @@ impl Decoder {
     }
 }
 
+/// A section taken apart: its schema, and messages whose columns are still to be decoded.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    length: usize,
+    schema: SchemaRef,
+    dictionaries: Vec<Message>,
+    rows: Message,
+    num_rows: usize,
+}
+
+impl Encoded {
+    /// Its columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Its rows.
+    pub fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    /// All columns, pointing into the section.
+    pub fn batch(&self) -> Result<RecordBatch, LogError> {
+        self.read(None).map_err(|error| damaged(self.length, &error))
+    }
+
+    /// One column; a number beyond the last one is an error.
+    pub fn column(&self, number: usize) -> Result<ArrayRef, LogError> {
+        let read = self.schema.fields().get(number).map(|_| self.read(Some(&[number])));
+        let read = read.unwrap_or_else(|| Err(unfit(format!("it has no column {number}"))));
+        read.map(|batch| batch.column(0).clone()).map_err(|error| damaged(self.length, &error))
+    }
+
+    fn read(&self, columns: Option<&[usize]>) -> Result<RecordBatch, ArrowError> {
+        let plain = |number: &usize| !matches!(self.schema.field(*number).data_type(), DataType::Dictionary(_, _));
+        let mut dictionaries = HashMap::new();
+        if !columns.is_some_and(|columns| columns.iter().all(plain)) {
+            for Message { head, body } in &self.dictionaries {
+                let message = root(head)?;
+                let batch = message.header_as_dictionary_batch().ok_or_else(|| unfit("a dictionary is none"))?;
+                read_dictionary(body, batch, &self.schema, &mut dictionaries, &message.version())?;
+            }
+        }
+        let message = root(&self.rows.head)?;
+        let batch = message.header_as_record_batch().ok_or_else(|| unfit("a batch is none"))?;
+        let (body, version) = (&self.rows.body, message.version());
+        read_record_batch(body, batch, self.schema.clone(), &dictionaries, columns, &version)
+    }
+}
+
 /// One message of a stream: its flatbuffer, and the buffers that it speaks of.
+#[derive(Debug, Clone)]
 struct Message {
     head: Buffer,
     body: Buffer,
@@ -154,6 +205,12 @@ const CONTINUATION: [u8; 4] = [0xFF; 4];
 
 fn root(head: &[u8]) -> Result<arrow::ipc::Message<'_>, ArrowError> {
     root_as_message(head).map_err(|error| unfit(format!("a message cannot be read: {error}")))
+}
+
+fn damaged(length: usize, error: &ArrowError) -> LogError {
+    LogError::Damaged(format!(
+        "a section of {length} bytes is not an Arrow IPC stream of one batch: {error}; it was not written by this log"
+    ))
 }
 
 fn unfit(what: impl Into<String>) -> ArrowError {
@@ -215,6 +272,12 @@ pub(super) mod tests {
         for part in [batch.clone(), batch.slice(1, 2), batch.slice(0, 0), batch.slice(3, 1)] {
             encode(&part, &mut section).unwrap();
             assert_eq!(decode(Buffer::from(section.as_slice())).unwrap(), part);
+            let opened = Decoder::default().open(Buffer::from(section.as_slice())).unwrap();
+            assert_eq!((opened.num_rows(), opened.schema()), (part.num_rows(), part.schema_ref()));
+            for (number, column) in part.columns().iter().enumerate() {
+                assert_eq!(&opened.column(number).unwrap(), column);
+            }
+            assert!(opened.column(part.num_columns()).is_err());
         }
     }
 

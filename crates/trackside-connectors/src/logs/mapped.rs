@@ -14,7 +14,7 @@
 //! ```
 
 use super::embedded::in_words;
-use super::ipc;
+use super::ipc::{self, Encoded};
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use bytes::Bytes;
@@ -38,6 +38,11 @@ pub struct MappedReader {
 impl MappedReader {
     /// The batch of the section that lies at this position of the segment.
     pub fn read(&mut self, path: &Path, section_at: u64, section_length: u64) -> Result<RecordBatch, LogError> {
+        self.open(path, section_at, section_length)?.batch()
+    }
+
+    /// The same section with its columns still to be decoded.
+    pub fn open(&mut self, path: &Path, section_at: u64, section_length: u64) -> Result<Encoded, LogError> {
         let map = self.map(path)?;
         section(&self.decoder, map, section_at, section_length)
     }
@@ -57,10 +62,10 @@ impl MappedReader {
 
 /// The same for a single look.
 pub fn read_mapped(path: &Path, section_at: u64, section_length: u64) -> Result<RecordBatch, LogError> {
-    section(&ipc::Decoder::default(), Map::open(path).map_err(in_words)?, section_at, section_length)
+    section(&ipc::Decoder::default(), Map::open(path).map_err(in_words)?, section_at, section_length)?.batch()
 }
 
-fn section(decoder: &ipc::Decoder, map: Arc<Map>, at: u64, length: u64) -> Result<RecordBatch, LogError> {
+fn section(decoder: &ipc::Decoder, map: Arc<Map>, at: u64, length: u64) -> Result<Encoded, LogError> {
     let end = at.checked_add(length).filter(|end| *end <= map.as_slice().len() as u64).ok_or_else(|| {
         LogError::Damaged(format!(
             "a section of {length} bytes at {at} would reach beyond the end of `{}`",
@@ -69,7 +74,7 @@ fn section(decoder: &ipc::Decoder, map: Arc<Map>, at: u64, length: u64) -> Resul
     })?;
     // The range lies in the map, whose length is a usize.
     let bytes = Buffer::from(Bytes::from_owner(Mapped(map)));
-    decoder.decode(bytes.slice_with_length(at as usize, (end - at) as usize))
+    decoder.open(bytes.slice_with_length(at as usize, (end - at) as usize))
 }
 
 /// A map as the owner of the buffers that point into it.
