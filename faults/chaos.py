@@ -10,6 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 EVENT_ID = re.compile(rb'"event_id":"([0-9a-f]{32})"')
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that are killed in the middle of a request."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 class Receiver:
     """Listens on a port; `delay` slows each answer down, `away` hangs up on everybody."""
 
@@ -37,8 +46,7 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/rows"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -102,7 +102,7 @@ topic = "clean"
 url = "http://127.0.0.1:9/away"
 """
 
-EVENT_BYTES = 90
+EVENT_BYTES = 56
 """What an event takes in `received` and `clean` each, about."""
 
 

@@ -7,6 +7,7 @@ been, which a running sum shows for all rows behind.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import duckdb
 import ledger
 import numpy as np
+import tables
 from row import Context, Result, Row
 from world import COMMON, World, left_behind, wait_for
 
@@ -80,14 +82,14 @@ def judge(world: World, result: Result, dead: int, notes: list[Path]) -> None:
     """The ledger, and that every clean row but so many has its score: the sum of all before it in its partition."""
     result.add(ledger.settle(world, notes))
     with duckdb.connect() as db:
-        tables = f"{world.data}/tables"
+        places = f"{world.data}/tables"
         rows = db.execute(
-            f"""select c._partition, c.value, s.score from read_parquet('{tables}/clean/**/*.parquet') c
-                left join read_parquet('{tables}/scores.sum/**/*.parquet') s
+            f"""select c._partition, c.value, s.score from read_parquet('{places}/clean/**/*.parquet') c
+                left join read_parquet('{places}/scores.sum/**/*.parquet') s
                 on s."partition" = c._partition and s."offset" = c._offset order by c._partition, c._offset"""
         ).fetchnumpy()
-        letters = f"from read_parquet('{tables}/dead-letter/**/*.parquet') where stage = 'model'"
-        there = ledger.one(db, f"select count(*) {letters}")
+    letters = tables.rows(world.data, "dead-letter", columns="stage", order="received_at")
+    there = sum(letter["stage"] == "model" for letter in letters)
     scores = np.ma.filled(np.ma.asarray(rows["score"]).astype(float), np.nan)
     wrong = 0
     for partition in np.unique(rows["_partition"]):
@@ -201,13 +203,13 @@ def hang(context: Context) -> Result:
 def leak(context: Context) -> Result:
     """Row 16: 10 MiB a batch; a new worker at the limit, between two batches, and no result lost."""
     result, batches = Result(count=1), context.count(20, 60, 2000)
-    with world_of(context, "world", "Leak", "memory_mib = 192", partitions=1) as world:
+    with world_of(context, "world", "Leak", "memory_mib = 160", partitions=1) as world:
         poster, workers = Poster(world), set()
         for number in range(batches):
             poster.post(number)
             workers.add(world.running.wait("its score", ledger.idle)["models"][0]["pid"])
         judge(world, result, 0, [poster.notes])
-    result.expect(len(workers) >= batches // 25, f"{len(workers)} workers for {batches} batches")
+    result.expect(len(workers) > batches // 25, f"{len(workers)} workers for {batches} batches")
     result.detail = f"{len(workers)} workers for {batches} leaking batches"
     return result
 
@@ -246,9 +248,9 @@ def killed(context: Context) -> Result:
             value = round(lot.gauss(100, 3), 3) + (40 if lot.random() < 0.002 else 0)
             event = {"id": f"{n:032x}", "ts": 1_700_000_000_000 + n * 50, "device": f"k{n % 5}", "seq": n // 5}
             file.write(json.dumps({**event, "n": n, "value": value, "payload": ""}) + "\n")
-    tables = []
+    found = []
     for name in ("straight", "killed"):
-        rate = f"rate = {result.events / (result.count * 0.4)}" if name == "killed" else ""
+        rate = f"rate = {result.events / (result.count * 0.6)}" if name == "killed" else ""
         source = f'\n[[source]]\ntype = "file"\npath = "{events}"\n{rate}\n'
         models = "".join(
             f'\n[[model]]\nname = "{model}"\nuse = "{use}"\nfield = "value"\n'
@@ -263,32 +265,29 @@ def killed(context: Context) -> Result:
                 time.sleep(lot.uniform(0.0, 0.5))
                 if up.process.poll() is not None:
                     break
-                pid = lot.choice(up.status()["models"])["pid"]
-                if pid:
-                    with contextlib.suppress(ProcessLookupError):
+                # It may end between the look and the kill.
+                with contextlib.suppress(ProcessLookupError, OSError, http.client.HTTPException):
+                    pid = lot.choice(up.status()["models"])["pid"]
+                    if pid:
                         os.kill(pid, signal.SIGKILL)
                         kills += 1
             summary = up.end(120)
             result.expect(summary["balanced"] and summary["dead"] == 0, f"{name}: {summary}")
-            tables.append([scores_of(world.data, model) for model in ("sum", "anomaly")])
+            found.append([scores_of(world.data, model) for model in ("sum", "anomaly")])
             if name == "killed":
                 result.expect(kills >= result.count * 0.8, f"it ended after {kills} kills")
                 result.count = kills
-    for straight, other in zip(*tables, strict=True):
+    for straight, other in zip(*found, strict=True):
         differing = sum(a != b for a, b in zip(straight, other, strict=False)) + abs(len(straight) - len(other))
         result.expect(differing == 0, f"{differing} of {len(straight)} scores differ from a straight run's")
     result.detail = "scores equal a straight run's bit for bit" if not result.bars else ""
     return result
 
 
-def scores_of(data: Path, model: str) -> list[tuple[Any, ...]]:
-    """All columns of all scores, in the log's order."""
-    with duckdb.connect() as db:
-        db.execute("set timezone = 'UTC'")
-        return db.execute(
-            f"""select * from read_parquet('{data}/tables/scores.{model}/**/*.parquet', hive_partitioning = false)
-                order by "partition", "offset" """
-        ).fetchall()
+def scores_of(data: Path, model: str) -> list[dict[str, Any]]:
+    """All scores in the log's order, without offsets: frames without rows, which differ in number, shift those."""
+    columns = '* exclude ("offset", _offset)'
+    return tables.rows(data, f"scores.{model}", columns=columns, order='"partition", "offset"')
 
 
 ROWS = [
@@ -296,6 +295,6 @@ ROWS = [
     Row("14", "model crashes on one row", crash, unit="crashes", seconds=40, alone=True),
     Row("15", "model hangs", hang, unit="loops", seconds=30, alone=True),
     Row("16", "model leaks", leak, unit="runs", seconds=30),
-    Row("17", "model talks nonsense", wild, unit="answers", seconds=120),
+    Row("17", "model talks nonsense", wild, unit="answers", seconds=200),
     Row("18", "worker killed at any moment", killed, unit="kills", seconds=60),
 ]
