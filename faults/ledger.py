@@ -14,7 +14,9 @@ and then order by device, the product's own sums, and that it is alive.
 from __future__ import annotations
 
 import http.client
+import json
 import re
+import signal
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,7 +39,7 @@ PROBE = "ffffffffffffffffffffffffffffffff"
 ID = re.compile(rb'"id":"([0-9a-f]{32})')
 
 
-def settle(world: World, notes: Sequence[Path], *, received: bool = True) -> Result:
+def settle(world: World, notes: Sequence[Path]) -> Result:
     """Liveness, then a stop and the verdict over everything that was sent in this world."""
     up, result = world.running, Result()
     try:
@@ -47,10 +49,13 @@ def settle(world: World, notes: Sequence[Path], *, received: bool = True) -> Res
     result.expect(fresh(up), f"a fresh event is not acknowledged within {FRESH_MAX_S:.0f} s")
     up.wait("the fresh event", idle, LAG_MAX_S)
     counters = metrics(up)
-    summary = up.stop()
-    result.expect(summary["balanced"], f"a sum does not hold: {summary['sums']}")
-    result.expect(summary["in_flight"] == 0, f"{summary['in_flight']} rows are in flight after the stop")
-    result.add(verify(world.data, notes, summary if received else None, counters))
+    up.process.send_signal(signal.SIGTERM)
+    code = up.process.wait(LAG_MAX_S)
+    summary = json.loads(up.lines()[-1])
+    result.expect(code == 0, f"it ended with exit code {code}")
+    result.expect(summary.get("balanced"), f"a sum does not hold: {summary.get('sums')}")
+    result.expect(summary.get("in_flight") == 0, f"{summary.get('in_flight')} rows are in flight after the stop")
+    result.add(verify(world.data, notes, summary if "sums" in summary else None, counters))
     return result
 
 

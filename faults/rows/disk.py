@@ -13,12 +13,15 @@ from pathlib import Path
 
 import ledger
 from row import Context, Result, Row
-from world import World, wait_for
+from world import Load, World, wait_for
 
 REFUSED_MAX_S = 1.0
 """From the first write that found no room to a 503: what is on its way gets one of these, none an acknowledgement."""
 
 RESUMED_MAX_S = 5.0
+FULL_MAX_S = 30.0
+"""So long the load takes at most to fill the disk."""
+
 SMALL_MIB, LARGE_MIB = 24, 512
 
 
@@ -56,7 +59,13 @@ def once(world: World) -> tuple[Result, float, float]:
     """Fill, look, free, look; the verdict, and how long resuming and the page took in seconds."""
     up = world.start()
     load = world.load("load", rate=6000, batch=100, given_up=0.2)
-    refused = wait_for("a 503", lambda: next((t for s, t in load.answers() if s == "refused"), 0.0))
+    try:
+        refused = wait_for("a 503", lambda: first_refusal(load), FULL_MAX_S)
+    except AssertionError:
+        load.stop()
+        result = ledger.settle(world, [load.notes])
+        result.bars.append(f"the disk is full, and {FULL_MAX_S:.0f} s long nothing was refused")
+        return result, 0.0, 0.0
     last = max((t for s, t in load.answers() if s == "acked"), default=refused)
     # Full for a while: refusals go on, and the page stays.
     slowest = 0.0
@@ -75,6 +84,11 @@ def once(world: World) -> tuple[Result, float, float]:
     result.expect(quiet <= REFUSED_MAX_S, f"{quiet:.1f} s without any answer while the disk was full")
     result.expect(refused - last <= REFUSED_MAX_S, "the first 503 came late")
     return result, resumed, slowest
+
+
+def first_refusal(load: Load) -> float:
+    """When the first event was refused; 0 if none was."""
+    return next((moment for state, moment in load.answers() if state == "refused"), 0.0)
 
 
 def longest_silence(times: list[float]) -> float:

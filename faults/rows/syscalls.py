@@ -36,7 +36,7 @@ def sweep(context: Context) -> Result:
     if shutil.which("strace") is None:
         return Result(skipped="no strace (Debian: apt-get install strace)")
     points = [(call, k + FIRST.get(call, 1)) for call, most in PLAN.items() for k in range(most)]
-    wanted, total, struck = context.count(8, 150, 600), Result(), 0
+    wanted, total, struck = context.count(8, 190, 600), Result(), 0
     rounds = -(-wanted // len(points))
     chosen = context.lot().sample(points, wanted) if rounds == 1 else points * rounds
     for call in PLAN:
