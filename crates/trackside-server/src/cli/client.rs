@@ -31,6 +31,18 @@ pub(crate) fn ask_patiently(
     token: Option<&str>,
     patience: Duration,
 ) -> io::Result<Answer> {
+    send(method, url, path, token, "", patience)
+}
+
+/// Sends a request with a body of JSON.
+pub(crate) fn send(
+    method: &str,
+    url: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+    patience: Duration,
+) -> io::Result<Answer> {
     let host = url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
     let invalid = || {
         io::Error::new(
@@ -49,9 +61,8 @@ pub(crate) fn ask_patiently(
     stream.set_read_timeout(Some(patience))?;
     let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     // An answer to HTTP/1.0 comes in one piece and ends with the connection.
-    stream.write_all(
-        format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\n{bearer}Content-Length: 0\r\n\r\n").as_bytes(),
-    )?;
+    let length = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    stream.write_all(format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\n{bearer}{length}\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     parse(&answer)

@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod components;
+mod dead;
 mod demo;
 mod init;
 mod log;
@@ -90,6 +91,8 @@ enum Command {
     Tap(tap::Arguments),
     /// Show how a pipeline does: the running one, or what its data directory tells
     Status(status::Arguments),
+    /// List what was rejected, send it round again, or let it go
+    Dead(dead::Arguments),
     /// Look over the log of a data directory, verify it, put damage right
     Log(log::Arguments),
     /// Print the JSON Schema of pipeline files, for editors
@@ -112,6 +115,7 @@ impl Command {
             Self::Tap(arguments) => arguments.json.json,
             Self::Status(arguments) => arguments.json.json,
             Self::Token(arguments) => arguments.json.json,
+            Self::Dead(arguments) => arguments.json(),
             Self::Log(arguments) => arguments.json(),
             Self::Components(json) => json.json,
             Self::Schema => false,
@@ -157,6 +161,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>, options: Optio
         Command::Init(arguments) => init::run(&arguments),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Dead(arguments) => dead::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Schema => components::schema(),
         Command::Components(arguments) => components::run(arguments.json),

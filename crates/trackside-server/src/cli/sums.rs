@@ -12,16 +12,17 @@ pub(crate) fn lines(sums: &Sums) -> Vec<String> {
         let sign = if balanced { "=" } else { "≠" };
         format!("  {name:width$}  {left} {sign} {}", right.join(" + "))
     };
+    let left = |word: &str, n: u64, retried: u64| match retried {
+        0 => format!("{word} {}", count(n)),
+        retried => format!("{word} {} + retried {}", count(n), count(retried)),
+    };
     let (ingest, clean) = (&sums.ingest, &sums.clean);
-    let mut left = format!("taken {}", count(ingest.taken));
-    if ingest.retried > 0 {
-        left.push_str(&format!(" + retried {}", count(ingest.retried)));
-    }
+    let taken = left("taken", ingest.taken, ingest.retried);
     let mut lines =
-        vec![line("ingest", ingest.balanced, left, vec![("received", ingest.received), ("dead", ingest.dead)])];
+        vec![line("ingest", ingest.balanced, taken, vec![("received", ingest.received), ("dead", ingest.dead)])];
     let mut right = vec![("clean", clean.clean), ("dead", clean.dead), ("filtered", clean.filtered)];
     right.extend((clean.in_flight > 0).then_some(("in flight", clean.in_flight)));
-    let mut text = line("clean", clean.balanced, format!("received {}", count(clean.received)), right);
+    let mut text = line("clean", clean.balanced, left("received", clean.received, clean.retried), right);
     let rules: Vec<String> = clean.filtered_by.iter().map(|(rule, n)| format!("{rule} {}", count(*n))).collect();
     if !rules.is_empty() {
         text.push_str(&format!("  ({})", rules.join(", ")));
@@ -30,7 +31,7 @@ pub(crate) fn lines(sums: &Sums) -> Vec<String> {
     for (name, sum) in &sums.models {
         let mut right = vec![("scored", sum.scored), ("dead", sum.dead), ("skipped", sum.skipped)];
         right.extend((sum.in_flight > 0).then_some(("in flight", sum.in_flight)));
-        lines.push(line(name, sum.balanced, format!("clean {}", count(sum.clean)), right));
+        lines.push(line(name, sum.balanced, left("clean", sum.clean, sum.retried), right));
     }
     lines
 }

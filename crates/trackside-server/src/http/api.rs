@@ -78,7 +78,10 @@ pub(super) async fn dead(State(app): State<Arc<App>>, Query(query): Params) -> R
         Err(refusal) => return *refusal,
     };
     let total = dead_total(&app.status());
-    let letters: Vec<_> = app.views.read().letters.since(0).rev().take(limit).cloned().collect();
+    let store = app.views.read();
+    let letters: Vec<_> = store.letters.since(0).rev().filter(|letter| !store.is_closed(&letter.id)).collect();
+    let letters: Vec<_> = letters.into_iter().take(limit).cloned().collect();
+    std::mem::drop(store);
     Json(json!({ "dead": letters, "total": total })).into_response()
 }
 

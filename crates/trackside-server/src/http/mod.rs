@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod auth;
+mod dead;
 mod live;
 mod metrics;
 mod page;
@@ -108,6 +109,8 @@ impl App {
             .route("/api/series", get(api::series))
             .route("/api/history", get(api::history))
             .route("/api/dead", get(api::dead))
+            .route("/api/dead/retry", post(dead::retry))
+            .route("/api/dead/drop", post(dead::drop))
             .route("/api/anomalies", get(api::anomalies))
             .route("/api/code", post(api::code))
             .route("/api/reload", post(api::reload))

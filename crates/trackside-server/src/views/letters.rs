@@ -5,6 +5,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use trackside_core::dead_letter::LetterId;
 
 /// Bytes of a payload that are shown; the table holds all of it.
 const SHOWN_PAYLOAD: usize = 4096;
@@ -14,6 +15,8 @@ const SHOWN_TEXT: usize = 8192;
 /// A dead letter in the answer of `/api/dead`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Letter {
+    /// Its name, for `POST /api/dead/retry` and `drop`.
+    pub id: LetterId,
     /// When it was rejected, ms since 1970.
     pub at: f64,
     /// `ingest`, `clean` or `model`.
@@ -34,8 +37,8 @@ pub struct Letter {
     pub detail: Option<String>,
 }
 
-/// The letters of a section, in order.
-pub(crate) fn of(rows: &RecordBatch) -> Vec<Arc<Letter>> {
+/// The letters of a section, in order; the section's frame lies at this offset.
+pub(crate) fn of(rows: &RecordBatch, topic: &str, partition: u32, offset: u64) -> Vec<Arc<Letter>> {
     let text = |name: &str, row: usize| {
         let column = rows.column_by_name(name)?.as_string_opt::<i32>()?;
         column.is_valid(row).then(|| cut(column.value(row)))
@@ -50,6 +53,7 @@ pub(crate) fn of(rows: &RecordBatch) -> Vec<Arc<Letter>> {
     };
     let letter = |row: usize| {
         Arc::new(Letter {
+            id: LetterId { topic: topic.to_owned(), partition, offset, row: row as u32 },
             at: time("received_at", row).unwrap_or_default(),
             stage: text("stage", row).unwrap_or_default(),
             component: text("component", row).unwrap_or_default(),
@@ -88,11 +92,11 @@ mod tests {
     fn bytes_are_shown_as_text_and_hex_and_cut() {
         let short = DeadLetter::payload("http", "not JSON", b"\xff{").with_detail("line 3");
         let long = DeadLetter::payload("http", "r".repeat(SHOWN_TEXT + 1), &[b'a'; SHOWN_PAYLOAD + 1]);
-        let letters = of(&batch(&[short, long], 2_500_000));
+        let letters = of(&batch(&[short, long], 2_500_000), "received", 1, 9);
         let json = serde_json::to_value(&*letters[0]).unwrap();
         assert_eq!(
             json,
-            serde_json::json!({"at": 2.5, "stage": "ingest", "component": "http", "reason": "not JSON", "time": null,
+            serde_json::json!({"id": "received/1/9/0", "at": 2.5, "stage": "ingest", "component": "http", "reason": "not JSON", "time": null,
                 "row": null, "payload": "\u{fffd}{", "payload_hex": "ff7b", "detail": "line 3"})
         );
         assert_eq!(letters[1].payload.as_ref().unwrap().len(), SHOWN_PAYLOAD);

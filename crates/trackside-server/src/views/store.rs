@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use std::sync::Arc;
 use trackside_core::batch::{floats, tag, tag_value, times, value_json};
+use trackside_core::dead_letter::{LetterAction, LetterId, LetterWord};
 use trackside_core::schema::{FieldType, Layout};
 use trackside_core::series::SeriesIndex;
 
@@ -64,6 +65,8 @@ pub(crate) struct Store {
     room: usize,
     pub(crate) anomalies: Ring<Anomaly>,
     pub(crate) letters: Ring<Arc<super::letters::Letter>>,
+    /// Letters that were closed lately: their section may be looked at after the word on it.
+    closed: Ring<LetterId>,
     /// Rows were passed over, because they came faster than a page can use.
     pub(crate) sampled: bool,
 }
@@ -83,6 +86,7 @@ impl Store {
             room: MAX_POINTS_A_LINE,
             anomalies: Ring::default(),
             letters: Ring::default(),
+            closed: Ring::default(),
             sampled: false,
         }
     }
@@ -103,6 +107,18 @@ impl Store {
     /// Names of models, by number.
     pub(crate) fn models(&self) -> &[String] {
         &self.models
+    }
+
+    /// A word on a dead letter: it is shown no more once it is closed.
+    pub(crate) fn word(&mut self, word: &LetterWord) {
+        if word.action != LetterAction::Share {
+            self.closed.push(word.id.clone(), MAX_NOTES);
+        }
+    }
+
+    /// Whether a letter was closed lately.
+    pub(crate) fn is_closed(&self, id: &LetterId) -> bool {
+        self.closed.since(0).any(|closed| closed == id)
     }
 
     /// Rows of `received`; `arrived` is the wall clock of their frame.

@@ -45,6 +45,7 @@ pub(crate) struct Tail {
 }
 
 struct Reader {
+    partition: u32,
     log: Box<dyn LogReader>,
     offset: u64,
 }
@@ -66,7 +67,7 @@ impl Tail {
             let mut log = self.log.reader(&self.topic, partition)?;
             let past = PAST / u64::from(self.partitions.max(1));
             let offset = log.oldest()?.max(log.published().saturating_sub(past));
-            readers.push(Reader { log, offset });
+            readers.push(Reader { partition, log, offset });
         }
         let mut turn = 0;
         while !self.stopped() {
@@ -93,13 +94,14 @@ impl Tail {
         let frames = reader.log.read(reader.offset, BUDGET, End::Published)?;
         for frame in &frames {
             reader.offset = frame.end;
-            self.take(frame)?;
+            self.take(frame, reader.partition)?;
         }
         Ok(!frames.is_empty())
     }
 
-    fn take(&self, frame: &Frame) -> Result<(), LogError> {
-        let letters = frame.section(SectionKind::DeadLetters)?.map(letters::of).unwrap_or_default();
+    fn take(&self, frame: &Frame, partition: u32) -> Result<(), LogError> {
+        let letters = frame.section(SectionKind::DeadLetters)?;
+        let letters = letters.map(|rows| letters::of(rows, &self.topic, partition, frame.first)).unwrap_or_default();
         let (rows, forecasts) = (frame.rows()?, frame.section(SectionKind::Forecasts)?);
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.kind, rows) {
@@ -110,6 +112,9 @@ impl Tail {
         }
         if let Some(forecasts) = forecasts {
             store.forecasts(forecasts);
+        }
+        if let (Kind::Received, Some(word)) = (self.kind, frame.meta.letter.as_deref()) {
+            store.word(word);
         }
         letters.into_iter().for_each(|letter| store.letters.push(letter, MAX_NOTES));
         Ok(())

@@ -5,6 +5,7 @@
 mod api;
 mod auth;
 mod command;
+mod dead;
 mod log;
 mod reload;
 mod running;
