@@ -7,12 +7,14 @@ use super::http::Config;
 use crate::formats::body::{BodyError, Encoding, unpack};
 use crate::formats::{Decoder, Envelope, Mapping, Precision, json::Json, line_protocol::LineProtocol, place_of};
 use axum::Json as Answer;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::body::HttpBody;
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -26,8 +28,12 @@ const MAX_ERRORS: usize = 100;
 const MAX_KEY: usize = 256;
 /// How long a request waits for that memory.
 const HELD_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a body may take to arrive: so long, and a second more for each [`BODY_PACE`] bytes that came.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes a second that even a poor line manages.
+const BODY_PACE: usize = 16 << 10;
+/// Memory that is reserved for a body before its first byte came; more follows as it grows.
+const FIRST_HELD: usize = 64 << 10;
 /// Decoders kept for the next request.
 const MAX_IDLE_DECODERS: usize = 16;
 /// A delivery is one frame in `received`, and cleaning may double it: this stays well below the log's frame limit.
@@ -195,9 +201,11 @@ impl Intake {
     async fn take(self: Arc<Self>, kind: Result<Kind, Turned>, request: Request) -> Result<Response, Turned> {
         let (kind, encoding) = (kind?, encoding(request.headers())?);
         let id = event_id(request.headers())?;
+        let (body, mut held) = self.read(request).await?;
+        if encoding != Encoding::Identity {
+            held.merge(self.hold(self.config.max_body).await?);
+        }
         let this = self.clone();
-        let held = this.hold(request.headers(), encoding).await?;
-        let body = self.read(request).await?;
         let lines = matches!(kind, Kind::LineProtocol(_));
         // Decoding keeps the core busy and the door may wait for room, so both leave the runtime's own threads.
         // The permit goes with the work: a client that hangs up does not make room for the next one.
@@ -227,15 +235,8 @@ impl Intake {
         }
     }
 
-    /// Reserves memory for the body before it is read.
-    async fn hold(&self, headers: &HeaderMap, encoding: Encoding) -> Result<OwnedSemaphorePermit, Turned> {
-        let max = self.config.max_body;
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > max) {
-            return Err(turned_body(BodyError::TooLarge { limit: max }));
-        }
-        let packed = length.unwrap_or(max);
-        let bytes = if encoding == Encoding::Identity { packed } else { packed + max };
+    /// Reserves memory, in whole KiB.
+    async fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Turned> {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(MAX_HELD_KIB).clamp(1, MAX_HELD_KIB);
         match tokio::time::timeout(HELD_PATIENCE, self.held.clone().acquire_many_owned(kib)).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -246,14 +247,39 @@ impl Intake {
         }
     }
 
-    async fn read(&self, request: Request) -> Result<Bytes, Turned> {
-        match tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, &())).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(turned_body(BodyError::TooLarge { limit: self.config.max_body }))
+    /// Reads the body. Memory is reserved as it grows: who announces a large body and then sends it drop by drop holds
+    /// little of it, and not for long.
+    async fn read(&self, request: Request) -> Result<(Vec<u8>, OwnedSemaphorePermit), Turned> {
+        let (began, max) = (tokio::time::Instant::now(), self.config.max_body);
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        if length.and_then(|length| length.to_str().ok()?.parse().ok()).is_some_and(|length: usize| length > max) {
+            return Err(turned_body(BodyError::TooLarge { limit: max }));
+        }
+        let mut held = self.hold(FIRST_HELD).await?;
+        let (mut body, mut parts) = (Vec::new(), request.into_body());
+        loop {
+            let patience = BODY_PATIENCE + Duration::from_secs((body.len() / BODY_PACE) as u64);
+            let next = poll_fn(|context| Pin::new(&mut parts).poll_frame(context));
+            let part = match tokio::time::timeout_at(began + patience, next).await {
+                Ok(None) => return Ok((body, held)),
+                // A frame that is no data holds trailers, which nobody asked for.
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(Some(Err(_))) => {
+                    return Err(Turned::new(StatusCode::BAD_REQUEST, "the body was cut off", "send it again"));
+                }
+                Err(_) => {
+                    let error = "the body took too long";
+                    return Err(Turned::new(StatusCode::REQUEST_TIMEOUT, error, "send smaller bodies"));
+                }
+            };
+            let (wanted, reserved) = (body.len() + part.len(), held.num_permits() * 1024);
+            if wanted > max {
+                return Err(turned_body(BodyError::TooLarge { limit: max }));
             }
-            Ok(Err(_)) => Err(Turned::new(StatusCode::BAD_REQUEST, "the body was cut off", "send it again")),
-            Err(_) => Err(Turned::new(StatusCode::REQUEST_TIMEOUT, "the body took too long", "send smaller bodies")),
+            if wanted > reserved {
+                held.merge(self.hold(wanted.max(2 * reserved) - reserved).await?);
+            }
+            body.extend_from_slice(&part);
         }
     }
 

@@ -20,7 +20,7 @@ use trackside_core::source::{Door, SourceState};
 /// Most connections at once; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a client may take to send a request's head, and how long an idle connection is kept.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests may take to end after a stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
 /// Pause after a failed accept (out of file descriptors, mostly).

@@ -157,6 +157,24 @@ fn nobody_knows_is_said_when_nobody_knows() {
     assert_eq!((status, &answer["error"]), (500, &json!("unknown: not durable after 50ms")));
 }
 
+/// Rooms for bodies are given as they come: or forty clients that send nothing would keep everybody out.
+#[test]
+fn who_announces_much_and_sends_little_holds_up_nobody() {
+    let server = Server::start(json!({}), &plant());
+    let dawdlers: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            stream.write_all(b"POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 8388608\r\n\r\n{").unwrap();
+            stream
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    let (status, answer) = server.ingest(GOOD);
+    assert_eq!(status, 200, "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(4), "it waited for those that send nothing");
+    drop(dawdlers);
+}
+
 #[test]
 fn an_idempotency_key_gives_each_event_the_same_id_again() {
     let layout = layout(json!({"fields": {"value": "float"}, "event_id": "id"}));

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 /// Connections served at once.
 const MAX_CONNECTIONS: usize = 1024;
 /// Longest time to send a request's head; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 64 << 10;
 /// How long answers under way may take when the server ends.
