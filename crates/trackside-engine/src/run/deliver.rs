@@ -56,6 +56,9 @@ impl DeliverStage {
                     let wait = backoff.next();
                     tracing::warn!(error = %failure, wait_ms = wait.as_millis(), "a sink waits");
                     self.meter.state(StageState::BackingOff, Some(failure.to_string()));
+                    // What it has not committed it will be given again: a sink that is away must not look idle.
+                    let behind = self.reader.published().saturating_sub(self.keep_from.load(Relaxed));
+                    self.meter.lag.store(behind, Relaxed);
                     if self.stop.wait(wait) {
                         return;
                     }
@@ -86,6 +89,8 @@ impl DeliverStage {
         for frame in frames {
             let rows = self.rows(&frame, *offset)?;
             let count = rows.rows.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+            // Before it, for it may take long: a slow sink must not look idle.
+            self.meter.lag.store(self.reader.published().saturating_sub(*offset), Relaxed);
             self.sink.write(&rows)?;
             *offset = frame.end;
             self.meter.rows.fetch_add(count, Relaxed);
