@@ -95,7 +95,7 @@ class Row:
     alone: bool = False
     """It measures times, so nothing may run beside it."""
     seconds: int = 60
-    """What it may take in the CI tier; past twice that it has failed."""
+    """What it takes in the CI tier, about; long ones start first."""
     tested: bool = True
     """It is short enough in the tier `test` to be part of `make test`."""
     prepare: Callable[[], object] | None = None

@@ -37,8 +37,8 @@ def sweep(context: Context) -> Result:
         return Result(skipped="no strace (Debian: apt-get install strace)")
     points = [(call, k + FIRST.get(call, 1)) for call, most in PLAN.items() for k in range(most)]
     wanted, total, struck = context.count(8, 190, 600), Result(), 0
-    rounds = -(-wanted // len(points))
-    chosen = context.lot().sample(points, wanted) if rounds == 1 else points * rounds
+    rounds, rest = divmod(wanted, len(points))
+    chosen = points * rounds + context.lot().sample(points, rest)
     for call in PLAN:
         places = sorted(k for kind, k in chosen if kind == call)
         if not places:
