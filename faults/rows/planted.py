@@ -7,17 +7,20 @@ loss shows, the simulator must catch.
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 from collections.abc import Callable
 
-from row import PROGRAM, Context, Result, Row
+from row import Context, Result, Row
 
 from rows import disk, kills, sinks
+from rows.simulated import ask
 
-SIMULATED = ("ack-before-fsync", "skip-dir-fsync", "swallow-eio", "accept-bad-crc")
-"""Needs a disk that forgets."""
-
-SEEDS = 2000
+SIMULATED = {
+    "ack-before-fsync": ("sim", "--row", "3"),
+    "skip-dir-fsync": ("sim", "--row", "3"),
+    "swallow-eio": ("sim", "--row", "9"),
+    "accept-bad-crc": ("sweep", "--row", "6"),
+}
+"""Needs a disk that forgets, fails or flips; the simulator ends with the first seed that shows the bug."""
 
 REAL: dict[str, tuple[Callable[[Context], Result], int]] = {
     "trim-before-reader": (sinks.sink_down, 16),
@@ -31,27 +34,30 @@ REAL: dict[str, tuple[Callable[[Context], Result], int]] = {
 def caught(context: Context, bug: str) -> str:
     """How the bug was caught; empty if it was not."""
     if bug in SIMULATED:
-        words = [str(PROGRAM), "sim", "--bug", bug, "--seeds", str(SEEDS)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-        return (done.stdout + done.stderr).strip()[-200:] if done.returncode == 1 else ""
+        answer = ask(*SIMULATED[bug], "--bug", bug)
+        return f"{answer['repro']}" if answer["caught"] else ""
     run, count = REAL[bug]
     planted = dataclasses.replace(context, folder=context.room(bug), bug=bug, counts=count)
-    try:
-        result = run(planted)
-    except AssertionError as error:
-        return f"it did not come back: {str(error)[:100]}"
-    return f"{result.text()}; {'; '.join(result.bars)[:200]}" if result.failed else ""
+    result = run(planted)
+    # A slow machine may miss a bar of time; only what happened to the events tells of a bug.
+    evidence = [bar for bar in result.bars if "the sum says" in bar or "a sum does not hold" in bar]
+    harmed = result.lost + result.duplicated + result.phantom + result.corrupt
+    return f"{result.text()}; {'; '.join(evidence)[:200]}" if harmed or evidence else ""
 
 
 def planted(context: Context) -> Result:
     """All eight."""
     result, how = Result(), []
     for bug in (*SIMULATED, *REAL):
-        found = caught(context, bug)
+        try:
+            found = caught(context, bug)
+        except AssertionError as error:  # it did not run to its end, and so it proves nothing
+            found = ""
+            result.bars.append(str(error))
         result.count += 1
         result.caught += bool(found)
         result.expect(found, f"`{bug}` was not caught")
-        how.append(f"{bug}: {found.splitlines()[0][:80] if found else 'NOT CAUGHT'}")
+        how.append(f"{bug}: {found or 'NOT CAUGHT'}")
     (context.folder / "how.txt").write_text("\n".join(how))
     result.detail = f"{result.caught} of {result.count} caught"
     return result

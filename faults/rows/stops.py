@@ -100,4 +100,5 @@ def reloads(context: Context) -> Result:
 ROWS = [
     Row("11", "two engines, one directory", two_instances, unit="starts", seconds=30),
     Row("12", "SIGTERM, Ctrl-C under load", signals, unit="signals", seconds=60),
+    Row("12", "reload under load", reloads, unit="reloads", seconds=30),
 ]
