@@ -275,6 +275,23 @@ pub trait Log: Send + Sync {
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError>;
     /// What there is: topics with their partitions.
     fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError>;
+    /// A reader whose frames lie in files of this machine, for workers to map: [`Frame::location`] says where.
+    fn mapped_reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
+        self.reader(topic, partition)
+    }
+    /// What an acknowledgement is worth here.
+    fn durability(&self) -> Durability {
+        Durability { words: "fsync before acknowledge, one disk".into(), weakness: None }
+    }
+}
+
+/// What an acknowledgement of a log is worth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Durability {
+    /// In a few words.
+    pub words: String,
+    /// What an acknowledged event may not survive, and what to do about it.
+    pub weakness: Option<String>,
 }
 
 /// The one owner of a partition.

@@ -1,17 +1,19 @@
 //! The only place that names components: it turns blocks of the pipeline file into sources, cleaners and sinks.
 
+pub(crate) mod logs;
+
 use crate::config::{Block, Pipeline};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use trackside_connectors::logs::embedded::{self, Embedded};
+use trackside_connectors::logs::embedded;
 use trackside_connectors::sinks::SINKS;
 use trackside_connectors::sources::SOURCES;
 use trackside_connectors::sources::http::HttpSource;
 pub use trackside_connectors::sources::http::{Mount, PATHS as MOUNTED};
 use trackside_core::component::{Component, find, schema_of};
 use trackside_core::error::ConfigError;
-use trackside_core::log::{Log, LogError};
+use trackside_core::log::LogError;
 use trackside_core::operator::{Operator, OperatorContext};
 use trackside_core::schema::Layout;
 use trackside_core::sink::{Sink, SinkContext};
@@ -62,11 +64,6 @@ pub(crate) fn mount(
 ) -> Result<Mount, ConfigError> {
     let context = SourceContext { name: &block.name, layout, base };
     Ok(HttpSource::from_block(block.settings.clone(), &context)?.router(door))
-}
-
-/// The log of a data directory.
-pub(crate) fn log(data: &Path) -> Result<Arc<dyn Log>, LogError> {
-    Ok(Arc::new(Embedded::open(data, Default::default())?))
 }
 
 /// Takes a data directory for this process, until what is returned is dropped.
@@ -163,6 +160,7 @@ pub fn schema() -> Value {
             "model": { "type": "array", "items": section(schema_of::<crate::config::ModelSection>()) },
             "sink": blocks(SINKS, &sink),
             "server": section(schema_of::<crate::config::ServerSection>()),
+            "log": logs::schema(),
             "retention": section(schema_of::<crate::config::RetentionSection>()),
         }
     })

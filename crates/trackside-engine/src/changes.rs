@@ -57,6 +57,9 @@ pub(crate) fn forbidden(old: &Pipeline, new: &Pipeline) -> Vec<(String, ConfigEr
         let message = format!("the running server listens on `{}` and keeps its port", old.server.listen);
         refuse("server.listen", message, RESTART);
     }
+    if old.log != new.log {
+        refuse("log", "the log of a running pipeline stays where it is".to_owned(), RESTART);
+    }
     let (was, is) = (json(&old.layout.config), json(&new.layout.config));
     for key in different(&was, &is) {
         let (message, help) = match key.as_str() {
@@ -159,9 +162,7 @@ mod tests {
     #[test]
     fn what_cannot_change_is_shown_where_it_stands_with_what_to_do() {
         let new = parse(
-            &BASE
-                .replace("name = \"p\"", "name = \"p\"\npartitions = 2")
-                .replace("v = \"float\"", "v = \"integer\""),
+            &BASE.replace("name = \"p\"", "name = \"p\"\npartitions = 2").replace("v = \"float\"", "v = \"integer\""),
         );
         let errors = new.explain(forbidden(&parse(BASE), &new)).to_string();
         assert!(errors.contains("p.toml:3:1: the data was made with 1 partitions"), "{errors}");

@@ -9,7 +9,7 @@ mod document;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use document::Place;
 
-use crate::catalog;
+use crate::catalog::{self, logs::LogSection};
 use document::Document;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trackside_core::component;
 use trackside_core::error::ConfigError;
+use trackside_core::log::{Durability, LogError};
 use trackside_core::position::{CLEAN, DEAD_LETTER, FORECASTS_PREFIX, RECEIVED, SCORES_PREFIX};
 use trackside_core::schema::{Layout, SchemaConfig};
 use trackside_core::time::Span;
@@ -210,6 +211,8 @@ pub struct Pipeline {
     pub server: ServerSection,
     /// `[retention]`.
     pub retention: RetentionSection,
+    /// `[log]`.
+    pub log: LogSection,
     /// What the file said, to show where something stands.
     pub(crate) text: String,
 }
@@ -218,6 +221,11 @@ impl Pipeline {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.base.join(&self.pipeline.data)
+    }
+
+    /// What an acknowledgement is worth, if the log is on servers; these are asked.
+    pub fn log_durability(&self) -> Option<Result<Durability, LogError>> {
+        catalog::logs::durability(&self.log, &self.data())
     }
 
     /// Errors found later, with their places in the file.
@@ -269,7 +277,7 @@ struct Reader<'a> {
     errors: Vec<Diagnostic>,
 }
 
-const SECTIONS: [&str; 8] = ["pipeline", "schema", "source", "clean", "model", "sink", "server", "retention"];
+const SECTIONS: [&str; 9] = ["pipeline", "schema", "source", "clean", "model", "sink", "server", "retention", "log"];
 
 impl Reader<'_> {
     fn pipeline(&mut self) -> Option<Pipeline> {
@@ -286,7 +294,9 @@ impl Reader<'_> {
         let cleaners = self.blocks("clean", "");
         let models = self.models();
         let mut sinks = self.blocks("sink", CLEAN);
-        let (pipeline, layout) = (pipeline?, layout?);
+        let name = pipeline.as_ref().map_or("", |pipeline| pipeline.name.as_str());
+        let log = self.check("log", catalog::logs::section(self.document.root.get("log"), &base, name));
+        let (pipeline, layout, log) = (pipeline?, layout?, log?);
         if !(1..=MAX_PARTITIONS).contains(&pipeline.partitions) {
             self.error(
                 "pipeline",
@@ -318,6 +328,7 @@ impl Reader<'_> {
             sinks,
             server: server.unwrap_or_default(),
             retention: retention.unwrap_or_default(),
+            log,
             text: self.document.text.clone(),
         };
         for (block, error) in catalog::check(&checked) {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use trackside_core::log::{FrameKind, Log};
+use trackside_core::log::{Durability, FrameKind, Log};
 use trackside_core::model::ModelRuntime;
 use trackside_core::sink::SinkTotals;
 use trackside_core::source::Door;
@@ -135,6 +135,8 @@ pub struct Engine {
     pub(crate) options: Options,
     pub(crate) data: PathBuf,
     pub(crate) log: Arc<dyn Log>,
+    /// What an acknowledgement is worth, as it was at the start.
+    pub(crate) durability: Durability,
     pub(crate) received: Arc<Received>,
     pub(crate) clean_meter: Arc<Meter>,
     pub(crate) clean: Vec<CleanPart>,

@@ -171,7 +171,7 @@ impl Workshop<'_> {
             model: section.clone(),
             partition,
             runtime: self.runtime(section, partition)?,
-            reader: self.log.reader(CLEAN, partition)?,
+            reader: self.log.mapped_reader(CLEAN, partition)?,
             output: self.log.reader(&section.topic(), partition)?,
             writer: part.writer.clone(),
             layout: AnswerLayout::new(tags),

@@ -27,7 +27,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
     let data = pipeline.data();
     data_dir::open(&data, &pipeline.pipeline.name, pipeline.pipeline.partitions, pipeline.layout.tags())?;
     let guard = catalog::lock(&data).map_err(|error| StartError::Unavailable(error.to_string()))?;
-    let log = catalog::log(&data)?;
+    let log = catalog::logs::own(&pipeline.log, pipeline.pipeline.partitions, &data)?;
     let mut ground = Ground {
         pipeline: &pipeline,
         data,
@@ -52,6 +52,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         pipeline: RwLock::new(Arc::new(pipeline)),
         options: options.clone(),
         data,
+        durability: log.durability(),
         log,
         received,
         clean_meter,
@@ -186,5 +187,5 @@ pub(crate) fn ticks(pipeline: &Pipeline, received: &Arc<Received>) -> Result<Cre
 
 /// Opens the log of a data directory for reading, beside a running engine or without one.
 pub fn open_log(data: &Path) -> Result<Arc<dyn Log>, LogError> {
-    catalog::log(data)
+    catalog::logs::log(data)
 }

@@ -26,7 +26,9 @@ pub struct Status {
     /// Seconds since the start.
     pub uptime_s: f64,
     /// What an acknowledgement means here, in words.
-    pub durability: &'static str,
+    pub durability: String,
+    /// What an acknowledged event may not survive, and what to do about it.
+    pub weakness: Option<String>,
     /// Sources, cleaning, models and sinks.
     pub stages: Vec<StageStatus>,
     /// The sums of law 3.
@@ -203,7 +205,8 @@ pub(crate) fn status(engine: &Engine) -> Status {
         state: state(engine, &sums),
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: engine.started.elapsed().as_secs_f64(),
-        durability: "fsync before acknowledge, one disk",
+        durability: engine.durability.words.clone(),
+        weakness: engine.durability.weakness.clone(),
         stages: stages(engine, &parts, &pipeline),
         refused: engine.received.refused.load(Relaxed),
         anomalies: over(names::ANOMALIES),

@@ -4,7 +4,7 @@ use crate::nats_server::Servers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use trackside_connectors::logs::nats::{Config, Nats};
+use trackside_connectors::logs::nats::{Config, Home, Nats};
 use trackside_connectors::logs::testing::{Candidate, sit};
 use trackside_core::log::{Budget, End, FrameDraft, FrameMeta, Log, LogError, LogWriter, SectionKind};
 use trackside_core::position::InputRange;
@@ -19,6 +19,10 @@ struct Pipeline {
     directories: AtomicU32,
 }
 
+fn home(id: u32) -> Home {
+    Home { id: format!("directory {id}"), spool: std::env::temp_dir().join("trackside-test-spool") }
+}
+
 impl Pipeline {
     fn new(servers: &Servers, replicas: u8) -> Self {
         let config =
@@ -27,7 +31,7 @@ impl Pipeline {
     }
 
     fn log(&self, id: u32) -> Result<Nats, LogError> {
-        Nats::open(self.config.clone(), &format!("directory {id}"), PATIENCE)
+        Nats::open(self.config.clone(), home(id), PATIENCE)
     }
 }
 
@@ -178,7 +182,7 @@ fn what_an_acknowledgement_is_worth_is_found_out() {
     for (sync_always, replicas) in [(true, 1), (false, 1), (false, 3)] {
         let Some(servers) = Servers::start(1, sync_always) else { return };
         let config = Config { monitor: Some(servers.monitor()), replicas, ..Pipeline::new(&servers, 1).config };
-        let promise = Nats::open(config, "a", PATIENCE).unwrap().promise();
+        let promise = Nats::open(config, home(0), PATIENCE).unwrap().promise();
         assert_eq!((promise.sync_always, promise.weakness().is_some()), (Some(sync_always), !sync_always));
         assert_eq!(
             promise.weakness().is_some_and(|words| words.contains("replicas = 3")),
@@ -190,6 +194,6 @@ fn what_an_acknowledgement_is_worth_is_found_out() {
 #[test]
 fn a_server_that_is_not_there_or_too_plain_is_named() {
     let config = Config { servers: vec!["nats://127.0.0.1:1".into()], ..Config::default() };
-    let refused = Nats::open(config, "a", Duration::ZERO).err().unwrap().to_string();
+    let refused = Nats::open(config, home(0), Duration::ZERO).err().unwrap().to_string();
     assert!(refused.contains("nats://127.0.0.1:1") && refused.contains("cannot be reached"), "{refused}");
 }

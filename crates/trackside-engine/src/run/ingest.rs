@@ -65,6 +65,8 @@ struct Writer {
     log: Box<dyn LogWriter>,
     counts: Counts,
     sources: BTreeMap<String, SourcePositions>,
+    /// Where the log ended when counts and sources were brought up to it.
+    end: u64,
     /// Where the newest frame of a source's stream ends, of those written since the start.
     ends: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -76,7 +78,8 @@ impl Received {
             let meta = log.newest().map(|head| head.meta).unwrap_or_default();
             let (commits, board) = (Commits::new(log.syncer()), Board::default());
             board.publish(&meta.counts, log.published());
-            let writer = Writer { log, counts: meta.counts, sources: meta.sources, ends: BTreeMap::new() };
+            let (end, ends) = (log.published(), BTreeMap::new());
+            let writer = Writer { log, counts: meta.counts, sources: meta.sources, end, ends };
             Partition { writer: Mutex::new(writer), commits, board }
         };
         let partitions: Vec<Partition> = writers.into_iter().map(partition).collect();
@@ -141,12 +144,14 @@ impl Received {
     pub(crate) fn mark(&self, kind: FrameKind) -> Result<(), LogError> {
         for partition in &self.partitions {
             let mut writer = lock(&partition.writer);
+            self.settle(partition, &mut writer);
             add(&mut writer.counts, names::ROWLESS, 1);
             let (sources, counts) = (writer.sources.clone(), writer.counts.clone());
             let meta = FrameMeta { kind, sources, counts, ..FrameMeta::default() };
             let appended = writer.log.append(&FrameDraft { meta, ingest_time: now(), sections: Vec::new() });
             match appended {
                 Ok(appended) => {
+                    writer.end = appended.end;
                     partition.board.publish(&writer.counts, appended.end);
                     partition.commits.published();
                 }
@@ -157,6 +162,21 @@ impl Received {
             }
         }
         Ok(())
+    }
+
+    /// An append that failed with its fate unknown may be stored after all (a broker's answer was lost). By the next one
+    /// the log knows, and its newest frame counts.
+    fn settle(&self, partition: &Partition, writer: &mut Writer) {
+        let end = writer.log.published();
+        if writer.end == end {
+            return;
+        }
+        let meta = writer.log.newest().map(|head| head.meta).unwrap_or_default();
+        let received = |counts: &Counts| counts.get(names::RECEIVED).copied().unwrap_or(0);
+        self.appended.fetch_add(received(&meta.counts).saturating_sub(received(&writer.counts)), Relaxed);
+        (writer.counts, writer.sources, writer.end) = (meta.counts, meta.sources, end);
+        partition.board.publish(&writer.counts, end);
+        partition.commits.published();
     }
 
     fn lag(&self) -> u64 {
@@ -231,6 +251,15 @@ impl Received {
         let mut writers: Vec<(usize, MutexGuard<'_, Writer>, FrameDraft, Counts)> = Vec::with_capacity(shares.len());
         for (number, draft) in shares {
             let mut writer = lock(&self.partitions[number].writer);
+            let bytes: u64 = draft.sections.iter().map(|(_, rows)| rows.get_array_memory_size() as u64).sum();
+            let positions = writer.sources.values().map(|streams| streams.len() as u64 * STREAM_BYTES).sum::<u64>();
+            let room = writer.log.reserve(bytes + positions + FRAME_OVERHEAD);
+            if planted(Bug::DropWhenFull) && room.is_err() {
+                Countdown::new(0, ack); // answers that all is well
+                return Ok(rows);
+            }
+            room.map_err(|error| self.full(size, error.to_string()))?;
+            self.settle(&self.partitions[number], &mut writer);
             if let Some(span) = &delivery.span
                 && writer
                     .sources
@@ -240,14 +269,6 @@ impl Received {
             {
                 continue; // This partition holds it already: it was fsynced before a crash that others did not survive.
             }
-            let bytes: u64 = draft.sections.iter().map(|(_, rows)| rows.get_array_memory_size() as u64).sum();
-            let positions = writer.sources.values().map(|streams| streams.len() as u64 * STREAM_BYTES).sum::<u64>();
-            let room = writer.log.reserve(bytes + positions + FRAME_OVERHEAD);
-            if planted(Bug::DropWhenFull) && room.is_err() {
-                Countdown::new(0, ack); // answers that all is well
-                return Ok(rows);
-            }
-            room.map_err(|error| self.full(size, error.to_string()))?;
             let counts = writer.counts.clone();
             writers.push((number, writer, draft, counts));
         }
@@ -276,7 +297,7 @@ impl Received {
                 Ok(appended) => {
                     partition.board.publish(&draft.meta.counts, appended.end);
                     self.appended.fetch_add(taken, Relaxed);
-                    (writer.counts, writer.sources) = (draft.meta.counts, draft.meta.sources);
+                    (writer.counts, writer.sources, writer.end) = (draft.meta.counts, draft.meta.sources, appended.end);
                     if let Some(span) = &delivery.span {
                         let ends = writer.ends.entry(source.to_owned()).or_default();
                         ends.insert(span.stream.clone(), appended.end);

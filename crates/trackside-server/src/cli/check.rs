@@ -83,7 +83,20 @@ pub(crate) fn words(pipeline: &Pipeline) -> Vec<String> {
         if partitions == 1 { "" } else { "s" }
     ));
     lines.push(format!("Page and API: {}.", pipeline.server.listen));
+    lines.extend(log_words(pipeline));
     lines
+}
+
+/// Where the log is, if it is not in the data directory, and what an acknowledgement is worth there.
+fn log_words(pipeline: &Pipeline) -> Vec<String> {
+    match pipeline.log_durability() {
+        None => Vec::new(),
+        Some(Ok(durability)) => {
+            let weakness = durability.weakness.map(|weakness| format!("Weak: {weakness}."));
+            std::iter::once(format!("Log: {}.", durability.words)).chain(weakness).collect()
+        }
+        Some(Err(error)) => vec![format!("Log: {error}; `trackside up` waits for it.")],
+    }
 }
 
 fn names(blocks: &[Block]) -> Vec<String> {

@@ -110,6 +110,7 @@ fn stopped(status: &Value, topics: &[Value]) -> Vec<String> {
 fn alive(status: &Value) -> Vec<String> {
     let mut lines =
         vec![format!("{} is {} at {}", text(&status["pipeline"]), text(&status["state"]), text(&status["url"]))];
+    lines.extend(status["weakness"].as_str().map(|weakness| format!("  weak: {weakness}")));
     for stage in status["stages"].as_array().into_iter().flatten() {
         let mut line = format!(
             "  {:7} {:16} {:12} {:>9.1}/s  lag {}",

@@ -6,11 +6,12 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use trackside_connectors::logs::nats::{Config, Nats};
+//! use trackside_connectors::logs::nats::{Config, Home, Nats};
 //! use trackside_core::log::{FrameDraft, Log};
 //!
 //! let config = Config { prefix: "plant-7".into(), ..Config::default() };
-//! let log = Nats::open(config, "the data directory's id", Duration::from_secs(5))?;
+//! let home = Home { id: "what the data directory is called".into(), spool: "data/spool".into() };
+//! let log = Nats::open(config, home, Duration::from_secs(5))?;
 //! let mut writer = log.writer("received", 0, &mut |_| true)?;
 //! writer.append(&FrameDraft::default())?; // stored when this returns
 //! # Ok::<(), trackside_core::log::LogError>(())
@@ -22,6 +23,7 @@ mod lease;
 mod link;
 mod promise;
 mod reader;
+mod spool;
 mod stream;
 mod writer;
 
@@ -33,11 +35,13 @@ use ends::Ends;
 use lease::{Lease, Leases, Owner};
 use link::Link;
 use serde_json::json;
+use spool::Spool;
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stream::Partition;
-use trackside_core::log::{FrameHead, FrameMeta, Log, LogError, LogReader, LogWriter};
+use trackside_core::log::{Durability, FrameHead, FrameMeta, Log, LogError, LogReader, LogWriter};
 use trackside_log::AlignedBytes;
 
 use super::embedded::in_words;
@@ -47,9 +51,19 @@ type AllEnds = Mutex<BTreeMap<(String, u32), Arc<Ends>>>;
 /// Partitions that have their writer in this process.
 type Owned = Arc<Mutex<HashSet<(String, u32)>>>;
 
+/// What this machine keeps for the log.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// Names the data directory for good: its next process may take the partitions of the last one over at once.
+    pub id: String,
+    /// Folder for frames that workers map. What lies there is only good for the process that wrote it.
+    pub spool: PathBuf,
+}
+
 /// The log of one pipeline on NATS.
 pub struct Nats {
     link: Arc<Link>,
+    home: Home,
     config: Config,
     leases: Arc<Leases>,
     owner: Owner,
@@ -58,14 +72,18 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects; unreachable servers are waited for, `patience` at most. `id` names the data directory: its next process
-    /// may take its partitions over at once.
-    pub fn open(config: Config, id: &str, patience: Duration) -> Result<Self, LogError> {
+    /// Connects; unreachable servers are waited for, `patience` at most.
+    pub fn open(config: Config, home: Home, patience: Duration) -> Result<Self, LogError> {
         let link = Arc::new(Link::connect(&config, patience)?);
         let host = sysinfo::System::host_name().unwrap_or_default();
-        let owner = Owner { id: id.to_owned(), host, pid: std::process::id() };
+        let owner = Owner { id: home.id.clone(), host, pid: std::process::id() };
         let leases = Leases::new(link.clone(), &config, owner.clone());
-        Ok(Self { link, config, leases, owner, ends: Mutex::default(), owned: Arc::default() })
+        Ok(Self { link, home, config, leases, owner, ends: Mutex::default(), owned: Arc::default() })
+    }
+
+    /// Removes what earlier processes of this data directory left in its spool; for its one owner.
+    pub fn clear_spool(&self) {
+        spool::clear(&self.home.spool);
     }
 
     /// What an acknowledgement of these servers is worth.
@@ -113,6 +131,18 @@ impl Log for Nats {
         let place = self.partition(topic, partition);
         let stream = place.names.stream.clone();
         Ok(Box::new(reader::Reader::open(place, &stream)?))
+    }
+
+    fn mapped_reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
+        let place = self.partition(topic, partition);
+        let stream = place.names.stream.clone();
+        let spool = Spool::new(&self.home.spool, &stream);
+        Ok(Box::new(reader::Reader::open(place, &stream)?.spooled(spool)))
+    }
+
+    fn durability(&self) -> Durability {
+        let promise = self.promise();
+        Durability { words: promise.words(), weakness: promise.weakness() }
     }
 
     fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError> {

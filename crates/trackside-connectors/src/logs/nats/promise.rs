@@ -25,6 +25,16 @@ pub struct Promise {
 }
 
 impl Promise {
+    /// In a few words.
+    pub fn words(&self) -> String {
+        let sync = match self.sync_always {
+            Some(true) => "each synced before it acknowledges",
+            Some(false) => "acknowledged before it is synced",
+            None => "sync not known",
+        };
+        format!("NATS JetStream {}, replicas {}, {sync}", self.server, self.replicas)
+    }
+
     /// What is weak about it, and what to do; none when an acknowledged event survives a power cut.
     pub fn weakness(&self) -> Option<String> {
         let Self { replicas, sync_always, .. } = self;

@@ -6,6 +6,7 @@
 
 use super::ends::Placed;
 use super::link::Trouble;
+use super::spool::Spool;
 use super::stream::Partition;
 use super::{head, shared};
 use crate::logs::ipc;
@@ -32,6 +33,8 @@ pub(super) struct Reader {
     /// Where the last read ended: an offset, and the sequence to look from.
     next: Option<(u64, u64)>,
     decode: Arc<Decode>,
+    /// Where frames are laid for other processes of this machine.
+    spool: Option<Spool>,
 }
 
 impl Reader {
@@ -47,7 +50,12 @@ impl Reader {
             watch(&partition);
         }
         let decoder = ipc::Decoder::default();
-        Ok(Self { partition, next: None, decode: Arc::new(move |bytes| decoder.decode(bytes)) })
+        Ok(Self { partition, next: None, decode: Arc::new(move |bytes| decoder.decode(bytes)), spool: None })
+    }
+
+    /// From now on its frames lie in files.
+    pub(super) fn spooled(self, spool: Spool) -> Self {
+        Self { spool: Some(spool), ..self }
     }
 
     /// Frames from `from` on, wherever they are.
@@ -90,7 +98,7 @@ impl Reader {
         }
     }
 
-    fn frame(&self, placed: &Placed) -> Result<Frame, LogError> {
+    fn frame(&mut self, placed: &Placed) -> Result<Frame, LogError> {
         let info = &placed.frame.info;
         let FrameHead { epoch, first, end, meta } = head(&placed.frame)?;
         let bytes = Buffer::from(Bytes::from_owner(shared(&placed.frame)));
@@ -101,7 +109,8 @@ impl Reader {
         };
         let sections = placed.frame.sections.iter().filter_map(known).collect();
         let (num_rows, ingest_time) = (info.rows as usize, info.ingest_time);
-        Ok(Frame { epoch, first, end, num_rows, meta, ingest_time, sections, location: None })
+        let location = self.spool.as_mut().map(|spool| spool.put(&placed.frame)).transpose()?;
+        Ok(Frame { epoch, first, end, num_rows, meta, ingest_time, sections, location })
     }
 
     /// The same frames, as they are stored.
