@@ -1,0 +1,193 @@
+"""Rows 1, 21, 22 and 24 with the log in NATS JetStream: the same ledger over another log.
+
+Servers are real, and sync before they acknowledge. What breaks is the engine, a server, the network between them, or
+all of it before the start; what was acknowledged is in the tables once, whatever broke.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+import ledger
+from row import Context, Result, Row
+from servers import Servers, missing
+from world import COMMON, World
+
+FIRST_ACK_MAX_S = 10.0
+"""From the moment that the servers are there to the first acknowledged event."""
+
+RATE = 800
+
+HTTP = '\n[[source]]\ntype = "http"\n'
+
+
+def under_load(context: Context, servers: Servers, strike: Callable[[World, int], None], count: int) -> Result:
+    """A load, so many strikes, and the ledger."""
+    with World(context, "world", COMMON + servers.section() + HTTP) as world:
+        world.start()
+        load = world.load(rate=RATE, given_up=0.05)
+        load.first_ack_after(0)
+        waits = []
+        for number in range(count):
+            strike(world, number)
+            healed = time.time()
+            waits.append(load.first_ack_after(healed) - healed)
+        load.stop()
+        result = ledger.settle(world, [load.notes])
+    result.count, result.detail = count, f"first ack after healing: at most {max(waits):.1f} s"
+    return result
+
+
+def engine_kills(context: Context) -> Result:
+    """`kill -9` of the engine and its workers."""
+    if missing():
+        return Result(skipped=missing())
+    lot = context.lot()
+
+    def strike(world: World, _: int) -> None:
+        time.sleep(lot.uniform(0.05, 1.0))
+        world.running.kill()
+        world.start()
+
+    with Servers(context.room("servers"), 1) as servers:
+        return under_load(context, servers, strike, context.count(3, 20, 500))
+
+
+def server_kills(context: Context) -> Result:
+    """`kill -9` of one of three servers, leader or follower as it comes; the third time all of them."""
+    if missing():
+        return Result(skipped=missing())
+    lot = context.lot()
+
+    def strike(_: World, number: int) -> None:
+        struck = range(3) if number % 3 == 2 else [lot.randrange(3)]
+        for one in struck:
+            servers.kill(one)
+        time.sleep(lot.uniform(0.1, 2.0))
+        servers.start_all()
+
+    with Servers(context.room("servers"), 3) as servers:
+        return under_load(context, servers, strike, context.count(1, 6, 150))
+
+
+def frozen_servers(context: Context) -> Result:
+    """SIGSTOP of one of three servers for 30 s: its connections stay open and say nothing."""
+    if missing():
+        return Result(skipped=missing())
+
+    def strike(_: World, number: int) -> None:
+        servers.freeze(number % 3, frozen=True)
+        time.sleep(30 if context.tier != "test" else 5)
+        servers.freeze(number % 3, frozen=False)
+
+    with Servers(context.room("servers"), 3) as servers:
+        return under_load(context, servers, strike, context.count(1, 2, 30))
+
+
+def down_at_start(context: Context) -> Result:
+    """The pipeline is started first, the servers seconds later."""
+    if missing():
+        return Result(skipped=missing())
+    lot, total, waits = context.lot(), Result(), []
+    count = context.count(1, 5, 50)
+    for number in range(count):
+        with Servers(context.room(f"servers-{number}"), 3 if number % 2 else 1, start=False) as servers:
+            text = COMMON + servers.section() + HTTP
+            with World(context, f"world-{number}", text) as world:
+                there: list[float] = []
+                timer = threading.Timer(lot.uniform(0.5, 3), come, (servers, there))
+                timer.start()
+                world.start()
+                timer.join()
+                load = world.load(rate=RATE)
+                waits.append(load.first_ack_after(0) - there[0])
+                load.stop()
+                total.add(ledger.settle(world, [load.notes]))
+    total.count, total.detail = count, f"first ack at most {max(waits):.1f} s after the servers came"
+    total.expect(max(waits) <= FIRST_ACK_MAX_S, f"{max(waits):.1f} s are more than {FIRST_ACK_MAX_S} s")
+    return total
+
+
+def come(servers: Servers, there: list[float]) -> None:
+    """Start all servers and note when they were there."""
+    servers.start_all()
+    there.append(time.time())
+
+
+def ip(*words: str) -> bool:
+    """`ip …`; whether it worked."""
+    return subprocess.run(["ip", *words], capture_output=True, check=False).returncode == 0
+
+
+class Namespace:
+    """A network of its own for the pipeline: one cable to the load, one to the servers, which can be pulled."""
+
+    def __init__(self) -> None:
+        self.name = f"trackside{os.getpid()}"
+        self.here, self.cable = f"tsl{os.getpid() % 10**6}", f"tsn{os.getpid() % 10**6}"
+        self.usable = shutil.which("ip") is not None and ip("netns", "add", self.name)
+
+    def __enter__(self) -> Namespace:
+        for number, cable in enumerate((self.here, self.cable)) if self.usable else ():
+            ip("link", "add", cable, "type", "veth", "peer", "name", f"{cable}i")
+            ip("link", "set", f"{cable}i", "netns", self.name)
+            ip("addr", "add", f"10.213.{number}.1/24", "dev", cable)
+            ip("link", "set", cable, "up")
+            inside = ("netns", "exec", self.name, "ip")
+            ip(*inside, "addr", "add", f"10.213.{number}.2/24", "dev", f"{cable}i")
+            ip(*inside, "link", "set", f"{cable}i", "up")
+            self.usable = ip(*inside, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ip("netns", "del", self.name)
+        ip("link", "del", self.here)
+        ip("link", "del", self.cable)
+
+    def pull(self, *, out: bool) -> None:
+        """Pull the servers' cable, or put it back."""
+        ip("link", "set", self.cable, "down" if out else "up")
+
+
+def partitions(context: Context) -> Result:
+    """The network between pipeline and servers is cut, at once or in and out every two seconds, and comes back."""
+    if missing():
+        return Result(skipped=missing())
+    lot = context.lot()
+    with Namespace() as network:
+        if not network.usable:
+            return Result(skipped="network namespaces need root and `ip`")
+        with Servers(context.room("servers"), 1, host="10.213.1.1") as servers:
+            text = COMMON + servers.section() + HTTP
+            with World(context, "world", text) as world:
+                world.write(text + f'\n[server]\nlisten = "10.213.0.2:{world.port}"\n')
+                world.start(under=("ip", "netns", "exec", network.name))
+                load = world.load(rate=RATE, given_up=0.05, url=f"10.213.0.2:{world.port}")
+                load.first_ack_after(0)
+                waits = []
+                for number in range(count := context.count(1, 5, 100)):
+                    for _ in range(3 if number % 2 else 1):
+                        network.pull(out=True)
+                        time.sleep(2 if number % 2 else lot.uniform(3, 20))
+                        network.pull(out=False)
+                        time.sleep(2 if number % 2 else 0)
+                    healed = time.time()
+                    waits.append(load.first_ack_after(healed) - healed)
+                load.stop()
+                result = ledger.settle(world, [load.notes])
+    result.count, result.detail = count, f"first ack after healing: at most {max(waits):.1f} s"
+    return result
+
+
+ROWS = [
+    Row("1", "kill -9 under load, on NATS", engine_kills, unit="kills", alone=True, seconds=120, tested=False),
+    Row("21", "NATS down at start", down_at_start, unit="starts", seconds=90, tested=False),
+    Row("22", "NATS servers killed", server_kills, unit="kills", alone=True, seconds=120, tested=False),
+    Row("22", "NATS server frozen 30 s", frozen_servers, unit="stops", alone=True, seconds=150, tested=False),
+    Row("24", "NATS cut off", partitions, unit="cuts", alone=True, seconds=150, tested=False),
+]
