@@ -84,6 +84,8 @@ export interface Status {
   uptime_s: number;
   url: string;
   durability: string;
+  /** What an acknowledged event may not survive, and what to do about it. */
+  weakness?: string | null;
   stages: Stage[];
   sums: { ingest: IngestSum; clean: CleanSum; models: Record<string, ModelSum> };
   refused: number;

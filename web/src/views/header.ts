@@ -69,7 +69,16 @@ export class Overview {
   private readonly list = h("dl", { class: "figures" });
   /** On a phone the header has no room for these. */
   private readonly small = h("p", { class: "overview-small" });
-  readonly element = h("section", { class: "overview", "aria-label": "Overview" }, this.health, this.list, this.small);
+  /** What an acknowledgement here does not promise. */
+  private readonly weakness = h("p", { class: "overview-weakness", role: "note", hidden: true });
+  readonly element = h(
+    "section",
+    { class: "overview", "aria-label": "Overview" },
+    this.health,
+    this.weakness,
+    this.list,
+    this.small,
+  );
 
   /** While the server is away nothing is claimed about its health. */
   setLink(link: Link): void {
@@ -89,6 +98,8 @@ export class Overview {
     this.say(level, sentence);
     text(this.state, status.state);
     attribute(this.state, "data-state", status.state);
+    text(this.weakness, status.weakness ?? "");
+    this.weakness.hidden = !status.weakness;
     text(this.small, `${status.durability} · up ${duration(status.uptime_s)} · ${status.state}`);
     const { ingest, clean, models } = status.sums;
     const dead = ingest.dead + clean.dead + Object.values(models).reduce((sum, m) => sum + m.dead, 0);
