@@ -250,7 +250,7 @@ def killed(context: Context) -> Result:
             file.write(json.dumps({**event, "n": n, "value": value, "payload": ""}) + "\n")
     found = []
     for name in ("straight", "killed"):
-        rate = f"rate = {result.events / (result.count * 0.6)}" if name == "killed" else ""
+        rate = f"rate = {result.events / (result.count * 1.0)}" if name == "killed" else ""
         source = f'\n[[source]]\ntype = "file"\npath = "{events}"\n{rate}\n'
         models = "".join(
             f'\n[[model]]\nname = "{model}"\nuse = "{use}"\nfield = "value"\n'
