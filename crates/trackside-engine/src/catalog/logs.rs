@@ -3,6 +3,7 @@
 //! The pipeline file decides, once: `<data>/log.json` notes a log that is elsewhere, with how to reach it, so that
 //! `status`, `tap` and notebooks find it with nothing but the directory. It may hold a password, so it is for its owner.
 
+use super::{Embedded, Home, Nats, embedded, nats};
 use crate::data_dir::StartError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use trackside_connectors::logs::embedded::{self, Embedded};
-use trackside_connectors::logs::nats::{self, Home, Nats};
 use trackside_core::component::{config, schema_of};
 use trackside_core::error::ConfigError;
 use trackside_core::log::{Durability, Log, LogError};

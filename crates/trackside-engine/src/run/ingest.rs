@@ -9,18 +9,17 @@
 //! knows for itself how much of the stream it holds (law 4).
 
 mod letters;
+mod split;
 
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::stop::Stop;
 use crate::wall::now;
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use trackside_core::batch;
 use trackside_core::dead_letter::{self, DeadLetter};
 use trackside_core::log::{EpochStart, FrameDraft, FrameKind, FrameMeta, LogError, LogSync, LogWriter, SectionKind};
 use trackside_core::planted::{Bug, planted};
@@ -333,7 +332,7 @@ impl Received {
             if count == 1 {
                 shares[0] = Some(rows);
             } else {
-                shares = by_partition(&rows, self.layout.tags(), count);
+                shares = split::by_partition(&rows, self.layout.tags(), count);
             }
         }
         let dead = std::mem::take(&mut delivery.dead);
@@ -357,34 +356,6 @@ fn named(mut letters: Vec<DeadLetter>, source: &str) -> Vec<DeadLetter> {
         .filter(|letter| letter.component.is_empty())
         .for_each(|letter| source.clone_into(&mut letter.component));
     letters
-}
-
-/// Rows by the hash of their series; rows without a series go to partition 0. The hash must never change: it is part
-/// of the data directory (a series' rows stay in its partition).
-fn by_partition(rows: &RecordBatch, tags: &[String], count: usize) -> Vec<Option<RecordBatch>> {
-    let columns: Vec<_> = tags.iter().filter_map(|tag| batch::tag(rows, tag)).collect();
-    // One hash a text, not one a row.
-    let hashes: Vec<Vec<u64>> = columns
-        .iter()
-        .map(|(_, values)| {
-            values.iter().map(|text| xxhash_rust::xxh3::xxh3_64(text.unwrap_or_default().as_bytes())).collect()
-        })
-        .collect();
-    let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); count];
-    for row in 0..rows.num_rows() {
-        let mut hash = 0u64;
-        for ((column, _), hashes) in columns.iter().zip(&hashes) {
-            let text =
-                if arrow::array::Array::is_valid(column, row) { hashes[column.keys().value(row) as usize] } else { 0 };
-            hash = hash.rotate_left(17).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ text;
-        }
-        rows_of[(hash % count as u64) as usize].push(row as u32);
-    }
-    let take = |picked: Vec<u32>| {
-        // Indices come from this very batch, so they are in range.
-        (!picked.is_empty()).then(|| take_record_batch(rows, &UInt32Array::from(picked)).expect("rows of this batch"))
-    };
-    rows_of.into_iter().map(take).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,8 @@
 //! What was rejected at the door comes as rows that are received now. What a later stage rejected comes as a section that
 //! no offset counts, for the event itself was received long ago.
 
-use super::{Received, by_partition, lock};
+use super::split::by_partition;
+use super::{Received, lock};
 use crate::ledger::{add, names};
 use crate::wall::now;
 use arrow::array::RecordBatch;
