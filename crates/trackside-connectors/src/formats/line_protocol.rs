@@ -200,8 +200,17 @@ fn timestamp(rest: &str, precision: Precision) -> Result<Option<i64>, String> {
     nanos.map(Some).ok_or_else(|| format!("the timestamp {number} is outside of 1677..2262; check `precision`"))
 }
 
+/// What is known of strings without an end: whoever is inside of a string at a newline before `until` comes to `until`
+/// without an end of the record, and is inside of a string there or not. Without that, each line of a body of such
+/// strings would be read to the body's end.
+#[derive(Default)]
+struct Reach {
+    until: usize,
+    inside: bool,
+}
+
 /// End of the first record: the newline that is not inside of a field's string.
-fn record_end(bytes: &[u8], last: bool) -> Option<usize> {
+fn record_end(bytes: &[u8], last: bool, reach: &mut Reach) -> Option<usize> {
     let line = memchr::memchr(b'\n', bytes).map(|at| at + 1);
     let first = &bytes[..line.unwrap_or(bytes.len())];
     let to_end = (last && !bytes.is_empty()).then_some(bytes.len());
@@ -209,20 +218,33 @@ fn record_end(bytes: &[u8], last: bool) -> Option<usize> {
         return line.or(to_end);
     }
     let window = &bytes[..bytes.len().min(MAX_RECORD)];
-    let mut at = fields_start(first);
-    loop {
-        let Some(found) = window.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\n', rest)) else {
-            return line.filter(|_| last || bytes.len() >= MAX_RECORD).or(to_end);
-        };
-        at += found + 1;
-        if window[at - 1] == b'\n' {
-            return Some(at);
-        }
-        match string_end(&window[at..]) {
-            Some(quote) => at += quote + 1,
+    match unquoted_newline(window, fields_start(first), reach) {
+        Ok(newline) => Some(newline + 1),
+        Err(inside) => {
+            *reach = Reach { until: window.len(), inside };
             // Never closed: the line stands alone.
-            None if last || bytes.len() >= MAX_RECORD => return line.or(to_end),
-            None => return None,
+            line.filter(|_| last || bytes.len() >= MAX_RECORD).or(to_end)
+        }
+    }
+}
+
+/// The first newline outside of strings; else whether the window ends inside of one.
+fn unquoted_newline(window: &[u8], mut at: usize, reach: &Reach) -> Result<usize, bool> {
+    let mut inside = false;
+    loop {
+        if !inside {
+            let found = memchr::memchr2(b'"', b'\n', &window[at..]).ok_or(false)?;
+            at += found + 1;
+            if window[at - 1] == b'\n' {
+                return Ok(at - 1);
+            }
+        }
+        let known = window.get(at..reach.until.min(window.len())).and_then(|rest| memchr::memchr(b'\n', rest));
+        let newline = known.map_or(window.len(), |found| at + found);
+        match string_end(&window[at..newline]) {
+            Some(quote) => (at, inside) = (at + quote + 1, false),
+            None if known.is_some() => (at, inside) = (reach.until.min(window.len()), reach.inside),
+            None => return Err(true),
         }
     }
 }
@@ -236,13 +258,15 @@ fn fields_start(line: &[u8]) -> usize {
         }
         from = space + 1;
     }
-    line.len()
+    line.strip_suffix(b"\n").unwrap_or(line).len()
 }
 
 impl Decoder for LineProtocol {
     fn decode(&mut self, bytes: &[u8], envelope: &Envelope<'_>, out: &mut EventBuilder, dead: &mut Vec<DeadLetter>) {
         let (mut start, mut number) = (0, envelope.first_line);
-        while let Some(end) = record_end(&bytes[start..], true) {
+        let mut reach = Reach::default();
+        while let Some(end) = record_end(&bytes[start..], true, &mut reach) {
+            reach.until = reach.until.saturating_sub(end);
             let record = bytes[start..start + end].trim_ascii();
             if !record.is_empty() && record[0] != b'#' {
                 let done = std::str::from_utf8(record)
@@ -260,7 +284,7 @@ impl Decoder for LineProtocol {
     }
 
     fn record_end(&self, bytes: &[u8], last: bool) -> Option<usize> {
-        record_end(bytes, last)
+        record_end(bytes, last, &mut Reach::default())
     }
 }
 
@@ -320,5 +344,26 @@ mod tests {
             bad.iter().enumerate().map(|(at, (_, why))| (format!("line {}", at + 1), why.to_string())).collect();
         assert_eq!(dead, expected);
         assert_eq!(rows.len(), 1);
+    }
+
+    #[test]
+    fn strings_without_an_end_cost_a_line_each_and_no_time() {
+        let begun = std::time::Instant::now();
+        for line in ["x \\\"\n", "x a=\"\",b=\"\n", "x \"\n"] {
+            let count = (256 << 10) / line.len();
+            let text = line.repeat(count) + "m value=1 1\n";
+            let mut decoder = LineProtocol::new(mapping(json!({"fields": {"value": "float"}})));
+            let (mut out, mut dead) = (EventBuilder::new(decoder.mapping.layout().clone()), Vec::new());
+            decoder.decode(text.as_bytes(), &Envelope::at(7), &mut out, &mut dead);
+            assert!(dead.len() >= count / 2, "{line}: {} letters", dead.len());
+        }
+        // Read to its end for each line, this takes a minute.
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_line_without_a_space_leaves_the_next_one_alone() {
+        let (rows, dead) = decode("bad\"line\ncpu a=1 1\n\"\ncpu a=2 2\n");
+        assert_eq!((rows.len(), dead.len()), (2, 2), "{dead:?}");
     }
 }
