@@ -30,7 +30,7 @@ pub(super) fn follow(source: &File, door: &dyn Door) -> Result<(), Failure> {
     let mut streams = Streams::default();
     let mut reading = Reading::new(&source.mapping, door);
     let quiet = source.config.poll.0.saturating_mul(QUIET_POLLS);
-    let mut state = None;
+    let (mut state, mut settled) = (None, false);
     loop {
         files.iter_mut().for_each(|file| locate(source, file, &mut streams));
         let mut moved = open_new(source, &mut files, &mut streams, door)?;
@@ -49,14 +49,13 @@ pub(super) fn follow(source: &File, door: &dyn Door) -> Result<(), Failure> {
             }
         }
         let closed = files.iter().any(|file| file.closing);
-        files
-            .iter()
-            .filter(|file| file.closing && file.tail.is_deleted())
-            .for_each(|file| streams.end(&file.tail.stream));
-        files.retain(|file| !file.closing);
-        if closed || !moved {
+        settled &= !moved && !closed;
+        for file in files.extract_if(.., |file| file.closing).filter(|file| file.tail.is_deleted()) {
+            streams.end(&file.tail.stream);
+        }
+        if !settled && (closed || !moved) {
             let open: Vec<&str> = files.iter().map(|file| file.tail.stream.as_str()).collect();
-            streams.forget_followed(door, &open);
+            settled = streams.forget_followed(door, &open);
         }
         let missing = files.is_empty().then(|| format!("no file `{}` yet", source.path.display()));
         let now = (if moved { SourceState::Running } else { SourceState::Waiting }, missing);

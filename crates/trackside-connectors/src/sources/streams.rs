@@ -10,7 +10,7 @@
 //! that were deleted or rewritten are forgotten as soon as all of them is durable. The highest generation is always
 //! kept, because the next one is counted from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use trackside_core::position::Resume;
 use trackside_core::source::Door;
@@ -28,6 +28,11 @@ const INODE: &str = "inode ";
 /// The hash of the bytes before a position.
 pub(super) fn check(before: &[u8]) -> u32 {
     xxh3_64(&before[before.len().saturating_sub(LOOK_BACK)..]) as u32
+}
+
+/// What tells a file's beginning from others: bytes hashed, and their hash.
+pub(super) fn fingerprint(head: &[u8]) -> (u64, u64) {
+    (head.len() as u64, xxh3_64(head))
 }
 
 /// How a file is named among the positions.
@@ -84,23 +89,26 @@ pub(super) struct Streams {
     highest: u64,
     /// No file goes on with these: they were rewritten or deleted.
     over: BTreeSet<String>,
-    /// Those of this run.
-    opened: BTreeSet<String>,
+    /// Files that this run reads once.
+    read: BTreeSet<String>,
 }
 
 impl Streams {
-    /// The stream of a file that begins with `head`: one that is known, or a new one.
-    pub(super) fn name(&mut self, resume: &Resume, label: &Label, head: &[u8], file: &File) -> Name {
+    /// The stream of a file that begins with `head`: one that is known, or a new one. `file` is looked into where it may
+    /// have been rewritten.
+    pub(super) fn name(&mut self, resume: &Resume, label: &Label, head: &[u8], file: Option<&File>) -> Name {
         let known = |label: &str| -> Vec<(Name, &String)> {
             let names = resume.stands.keys().filter_map(|stream| Some((Name::parse(stream)?, stream)));
             names.filter(|(name, _)| name.label == label).collect()
         };
-        let fresh = (head.len() as u64, xxh3_64(head));
-        let name = match label {
+        let fresh = fingerprint(head);
+        match label {
             Label::Path(path) => {
                 let begins_so = known(path).into_iter().map(|(name, _)| name).filter(|name| name.begins(head));
                 let longest = begins_so.max_by_key(|name| name.fingerprint.0);
-                longest.unwrap_or_else(|| Name { label: path.clone(), fingerprint: fresh, generation: 0 })
+                let name = longest.unwrap_or_else(|| Name { label: path.clone(), fingerprint: fresh, generation: 0 });
+                self.read.insert(name.to_string());
+                name
             }
             Label::Inode(inode) => {
                 let label = format!("{INODE}{inode}");
@@ -110,14 +118,12 @@ impl Streams {
                     Some(name.generation) == newest && name.begins(head) && !self.over.contains(*stream)
                 });
                 let longest = candidates.max_by_key(|(name, _)| name.fingerprint.0);
-                match longest.filter(|(_, stream)| holds(file, resume, stream)) {
+                match longest.filter(|(_, stream)| file.is_none_or(|file| holds(file, resume, stream))) {
                     Some((name, _)) => name,
                     None => Name { label, fingerprint: fresh, generation: self.next_generation(resume) },
                 }
             }
-        };
-        self.opened.insert(name.to_string());
-        name
+        }
     }
 
     fn next_generation(&mut self, resume: &Resume) -> u64 {
@@ -131,35 +137,37 @@ impl Streams {
         self.over.insert(stream.to_owned());
     }
 
-    /// Lets the door forget what followed files need no more; `open` are being read.
-    pub(super) fn forget_followed(&self, door: &dyn Door, open: &[&str]) {
+    /// Lets the door forget what followed files need no more; `open` are being read. True when nothing is left to forget.
+    pub(super) fn forget_followed(&mut self, door: &dyn Door, open: &[&str]) -> bool {
         let resume = door.resume();
+        self.over.retain(|stream| resume.stands.contains_key(stream) || open.contains(&stream.as_str()));
         let names = resume.stands.keys().filter_map(|stream| Some((Name::parse(stream)?, stream)));
         let mut names: Vec<(Name, &String)> = names.filter(|(name, _)| name.followed()).collect();
         names.sort_by_key(|(name, _)| name.generation);
-        let Some((newest, _)) = names.last().cloned() else { return };
-        let superseded = |name: &Name| {
-            names.iter().any(|(other, _)| other.label == name.label && other.generation > name.generation)
-        };
+        let newest: BTreeMap<&str, u64> =
+            names.iter().map(|(name, _)| (name.label.as_str(), name.generation)).collect();
+        let highest = names.last().map_or(0, |(name, _)| name.generation);
         let (mut forgotten, mut kept) = (Vec::new(), Vec::new());
         for (name, stream) in &names {
-            if open.contains(&stream.as_str()) || name.generation == newest.generation {
+            if open.contains(&stream.as_str()) || name.generation == highest {
                 continue;
             }
-            let list = if self.over.contains(*stream) || superseded(name) { &mut forgotten } else { &mut kept };
+            let superseded = newest.get(name.label.as_str()).is_some_and(|newest| *newest > name.generation);
+            let list = if superseded || self.over.contains(*stream) { &mut forgotten } else { &mut kept };
             list.push((*stream).clone());
         }
         forgotten.extend(kept.drain(..kept.len().saturating_sub(REMEMBERED)));
         if !forgotten.is_empty() {
             door.forget(&forgotten);
         }
+        forgotten.is_empty()
     }
 
     /// Lets the door forget files that were read once, are no longer there, and are too many: the first by name.
     pub(super) fn forget_read(&self, door: &dyn Door) {
         let resume = door.resume();
         let read = |stream: &&String| Name::parse(stream).is_some_and(|name| !name.followed());
-        let absent = resume.stands.keys().filter(read).filter(|stream| !self.opened.contains(*stream));
+        let absent = resume.stands.keys().filter(read).filter(|stream| !self.read.contains(*stream));
         let mut absent: Vec<String> = absent.cloned().collect();
         absent.truncate(absent.len().saturating_sub(REMEMBERED_ONCE));
         if !absent.is_empty() {

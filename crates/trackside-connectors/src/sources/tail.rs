@@ -4,7 +4,7 @@
 //! the same, a truncated and rewritten one is not; see `streams.rs`). The stream's name says how many bytes were
 //! hashed, so a file that has grown since is still recognised. Positions are bytes of the unpacked text.
 
-use super::streams::{LOOK_BACK, Label, Streams, check, deleted, unchanged};
+use super::streams::{LOOK_BACK, Label, Streams, check, deleted, fingerprint, unchanged};
 use crate::formats::body::Encoding;
 use crate::formats::{Decoder, Envelope, MAX_RECORD};
 use std::fs::File;
@@ -90,8 +90,6 @@ impl Tail {
         if more && head.is_empty() {
             return Ok(None);
         }
-        let name = streams.name(resume, &label, &head, &file);
-        let stream = name.to_string();
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         let growing = more.then(|| file.try_clone()).transpose().map_err(failed)?;
         let input = encoding(path).reader(file).map_err(failed)?;
@@ -104,12 +102,12 @@ impl Tail {
             input,
             buffer: Vec::new(),
             used: 0,
-            stands: resume.stands.get(&stream).cloned().unwrap_or_default(),
-            fingerprint: name.fingerprint,
+            stands: Vec::new(),
+            fingerprint: fingerprint(&head),
             growing,
             overlong: None,
             decoder,
-            stream,
+            stream: String::new(),
         };
         if tail.decoder.wants_header() {
             let Some(header) = tail.header(more)? else { return Ok(None) };
@@ -125,6 +123,10 @@ impl Tail {
             let mark = usize::from(tail.bytes().starts_with(b"\xef\xbb\xbf")) * 3;
             tail.advance(mark);
         }
+        // Only now: a name that is given to a file without an event would be used up.
+        let name = streams.name(resume, &label, &head, tail.growing.as_ref());
+        (tail.stream, tail.fingerprint) = (name.to_string(), name.fingerprint);
+        tail.stands = resume.stands.get(&tail.stream).cloned().unwrap_or_default();
         let start = resume.start(&tail.stream);
         tail.skip_to(start)?;
         tail.delivered = start;
