@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use trackside_connectors::logs::embedded::{self, Embedded};
+pub(crate) use trackside_connectors::logs::inspect as log_inspect;
 use trackside_connectors::logs::nats::{self, Home, Nats};
 use trackside_connectors::sinks::SINKS;
 use trackside_connectors::sources::SOURCES;

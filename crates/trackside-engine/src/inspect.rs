@@ -9,12 +9,12 @@ mod derived;
 mod repair;
 mod states;
 
+use crate::catalog::log_inspect::{Damage, Flaw, Inspector, Survey};
 use crate::inspect::derived::Ranges;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use trackside_connectors::logs::inspect::{Damage, Flaw, Inspector, Survey};
 use trackside_core::log::LogError;
 use trackside_core::position::{CLEAN, RECEIVED};
 

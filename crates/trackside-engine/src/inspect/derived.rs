@@ -122,7 +122,7 @@ fn beyond(epoch: u32, to: u64, input: &Known) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trackside_connectors::logs::inspect::Survey;
+    use crate::catalog::log_inspect::Survey;
     use trackside_core::log::FrameMeta;
 
     fn head(first: u64, end: u64, from: u64, to: u64) -> FrameHead {

@@ -7,6 +7,7 @@
 //! what would be done is told.
 
 use crate::catalog;
+use crate::catalog::log_inspect::{Damage, Inspector};
 use crate::data_dir::StartError;
 use crate::inspect::{Finding, Scope, Severity, verify};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use trackside_connectors::logs::inspect::{Damage, Inspector};
 
 /// Folder of what was set aside, beside the segments and in the data directory.
 const QUARANTINE: &str = "quarantine";
