@@ -77,6 +77,15 @@ export interface Table {
   path: string;
 }
 
+/** Something that a human should look at. */
+export interface Notice {
+  key: string;
+  level: "warning" | "error";
+  text: string;
+  help: string;
+  since_ms: number;
+}
+
 export interface Status {
   pipeline: string;
   state: "running" | "idle" | "draining";
@@ -94,6 +103,8 @@ export interface Status {
   table_rows: number;
   models: Model[];
   tables: Table[];
+  /** The gravest first; a server of an earlier version sends none. */
+  notices?: Notice[];
 }
 
 export interface Series {

@@ -20,7 +20,7 @@ import { Charts } from "./views/charts";
 import { DeadLetters, LETTERS_MAX } from "./views/dead";
 import { Header, Overview } from "./views/header";
 import { Models } from "./views/models";
-import { FirstSteps, Locked, LostBanner } from "./views/notices";
+import { Alerts, FirstSteps, Locked, LostBanner } from "./views/notices";
 import { Pipeline } from "./views/pipeline";
 import { SeriesPanel } from "./views/series";
 import { Sums } from "./views/sums";
@@ -47,6 +47,7 @@ class Page {
   private readonly header = new Header();
   private readonly overview = new Overview();
   private readonly banner = new LostBanner(this.retry);
+  private readonly alerts = new Alerts();
   private readonly locked = new Locked(this.retry);
   private readonly firstSteps = new FirstSteps();
   private readonly pipeline = new Pipeline();
@@ -64,6 +65,7 @@ class Page {
   private readonly content = h(
     "main",
     {},
+    this.alerts.element,
     this.overview.element,
     h("div", { class: "watch" }, this.charts.element, this.series.element),
     this.pipeline.element,
@@ -106,6 +108,7 @@ class Page {
     const { status } = this;
     if (status === null) return;
     this.header.update(status);
+    this.alerts.update(status.notices ?? []);
     this.overview.update(status);
     this.pipeline.update(status);
     this.sums.update(status);

@@ -316,6 +316,28 @@ pub trait LogWriter: Send {
     fn retain(&mut self, keep_from: u64) -> Result<u64, LogError>;
     /// Bytes held on disk.
     fn bytes(&self) -> u64;
+    /// What of this partition turned out to be gone or damaged when it was opened.
+    fn losses(&self) -> Losses {
+        Losses::default()
+    }
+}
+
+/// What a log found gone or damaged. An honest disk leaves it empty, whatever crashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Offsets that had been durable and are no longer there.
+    pub lost: Option<std::ops::Range<u64>>,
+    /// Damaged places, in words: file, byte, what was done with it.
+    pub damaged: Vec<String>,
+}
+
+/// How a partition's disk has behaved since it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing more can be written, if so.
+    pub read_only: Option<String>,
+    /// How often a failed fsync was made good by writing anew.
+    pub repairs: u64,
 }
 
 /// Makes a partition durable; shared between the threads that wait for it.
@@ -330,6 +352,10 @@ pub trait LogSync: Send + Sync {
     fn durable(&self) -> u64;
     /// First offset that is not yet published.
     fn published(&self) -> u64;
+    /// How the disk behaves.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 }
 
 /// A reader of one partition.

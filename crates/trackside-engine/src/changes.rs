@@ -60,6 +60,9 @@ pub(crate) fn forbidden(old: &Pipeline, new: &Pipeline) -> Vec<(String, ConfigEr
     if old.log != new.log {
         refuse("log", "the log of a running pipeline stays where it is".to_owned(), RESTART);
     }
+    for key in of_sections(&old.log, &new.log) {
+        refuse(&format!("log.{key}"), format!("`{key}` of [log] changed; the running pipeline keeps its log"), RESTART);
+    }
     let (was, is) = (json(&old.layout.config), json(&new.layout.config));
     for key in different(&was, &is) {
         let (message, help) = match key.as_str() {

@@ -72,11 +72,14 @@ fn default_snapshot() -> Span {
 pub struct RetentionSection {
     /// Bytes of each topic that are kept, in MiB.
     pub max_mib: u64,
+    /// Room on the disk, in MiB, below which sources wait, so that tables, snapshots and retention can still work. By
+    /// default 256, or a twentieth of a disk that is smaller than 5 GiB.
+    pub reserve_mib: Option<u64>,
 }
 
 impl Default for RetentionSection {
     fn default() -> Self {
-        Self { max_mib: 4096 }
+        Self { max_mib: 4096, reserve_mib: None }
     }
 }
 

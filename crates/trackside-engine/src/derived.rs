@@ -3,10 +3,14 @@
 //! A topic's durable end is what its readers (tables, alerts, snapshots) may rely on, so it must never run ahead of
 //! the input's: after a power loss the rows would stand on nothing.
 
+use crate::metrics::{Meter, StageState};
+use crate::run::clean::from_log;
+use crate::space::{self, Space};
 use crate::stop::Stop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use trackside_core::log::{LogError, LogSync, LogWriter};
+use trackside_core::error::Failure;
+use trackside_core::log::{Appended, FrameDraft, LogError, LogSync, LogWriter};
 
 /// How often derived topics are made durable.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -70,6 +74,30 @@ pub(crate) fn sync_all(derived: &[Derived]) {
     for (partition, mark) in derived.iter().zip(&marks) {
         if let Err(error) = partition.sync(mark) {
             tracing::error!(%error, "a derived topic could not be made durable; tables and snapshots wait");
+        }
+    }
+}
+
+/// Appends; without room it waits for some, and the lag that grows meanwhile slows the sources (law 8).
+pub(crate) fn append(
+    writer: &SharedWriter,
+    draft: &FrameDraft,
+    space: &Space,
+    stop: &Stop,
+    meter: &Meter,
+) -> Result<Appended, Failure> {
+    loop {
+        let why = match space.scarce() {
+            Some(why) => why,
+            None => match lock(writer).append(draft) {
+                Ok(appended) => return Ok(appended),
+                Err(LogError::Full(why)) => why,
+                Err(error) => return Err(from_log(error)),
+            },
+        };
+        meter.state(StageState::BackingOff, Some(why));
+        if stop.wait(space::STEP) {
+            return Err(Failure::retry("stopped while the disk was full"));
         }
     }
 }

@@ -8,10 +8,12 @@ use crate::derived::{Derived, SharedWriter, lock};
 use crate::ledger::Board;
 use crate::letters::Words;
 use crate::metrics::Meter;
+use crate::notices::Since;
 use crate::run::clean::Orders;
 use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::ModelState;
 use crate::run::source::Ending;
+use crate::space::Space;
 use crate::start;
 use crate::status::{self, Status, Summary};
 use crate::stop::Stop;
@@ -152,6 +154,8 @@ pub struct Engine {
     /// Held by whoever changes the parts: one reload at a time, and none once a drain has begun.
     pub(crate) left: Mutex<Left>,
     pub(crate) last_reload: Mutex<Option<crate::reload::LastReload>>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) noticed: Since,
     pub(crate) started: Instant,
     /// Held for as long as this engine owns the data directory.
     pub(crate) _lock: Box<dyn Send + Sync>,

@@ -182,6 +182,7 @@ impl Workshop<'_> {
             state: part.state.clone(),
             keep_from: part.keep_from.clone(),
             keep_output_from: part.keep_output_from.clone(),
+            space: self.received.space(),
             stop: crew.stop.clone(),
         })
     }

@@ -205,6 +205,7 @@ impl Engine {
         }
         let keys = changes::of_sections(&old.retention, &next.retention);
         if !keys.is_empty() {
+            self.space.keep(next.retention.reserve_mib);
             changes.push(Change::new("retention", "retention", "changed", changes::changed(&keys)));
         }
         changes

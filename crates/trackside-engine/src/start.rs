@@ -13,6 +13,7 @@ use crate::retention;
 use crate::run::clean::{Chain, CleanStage};
 use crate::run::ingest::Received;
 use crate::snapshot::Snapshots;
+use crate::space::Space;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, RwLock};
@@ -47,6 +48,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         let (derived, stop) = (derived.clone(), stops.syncs.clone());
         spawn("sync-derived".into(), move || derived::run(&derived, &stop))?
     });
+    let space = received.space();
     let engine = Engine {
         ticks: Mutex::new(ticks(&pipeline, &received)?),
         pipeline: RwLock::new(Arc::new(pipeline)),
@@ -64,6 +66,8 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         letters: Mutex::default(),
         left: Mutex::new(Left::default()),
         last_reload: Mutex::default(),
+        space,
+        noticed: Mutex::default(),
         started: Instant::now(),
         _lock: guard,
     };
@@ -111,6 +115,7 @@ impl Ground<'_> {
             writers,
             self.pipeline.pipeline.max_lag,
             self.stops.sources.clone(),
+            Space::watch(self.data.clone(), self.pipeline.retention.reserve_mib, self.stops.syncs.clone())?,
         );
         self.threads.syncs.extend(received.start_syncing(&self.stops.syncs));
         Ok(received)
@@ -140,6 +145,7 @@ impl Ground<'_> {
                 meter: meter.clone(),
                 consumed: received.consumed.clone(),
                 keep_from: part.keep_from.clone(),
+                space: received.space(),
                 stop: self.stops.clean.clone(),
             };
             self.threads.clean.push(spawn(format!("clean-{partition}"), move || stage.run())?);

@@ -45,6 +45,8 @@ pub struct Status {
     pub models: Vec<ModelStatus>,
     /// Tables.
     pub tables: Vec<TableStatus>,
+    /// What a human should look at, the gravest first.
+    pub notices: Vec<crate::notices::Notice>,
     /// How the last reload of the pipeline file went, if there was one.
     pub reload: Option<crate::reload::LastReload>,
 }
@@ -100,6 +102,8 @@ pub struct ModelStatus {
     pub last_error: Option<String>,
     /// Rows passed over.
     pub skipped: u64,
+    /// Its code cannot be loaded: until somebody mends it, it scores nothing.
+    pub cannot_load: bool,
 }
 
 /// How far a model has learnt.
@@ -218,6 +222,7 @@ pub(crate) fn status(engine: &Engine) -> Status {
             .unwrap_or(0),
         models: model_status(&parts, &sums),
         tables: parquet().map(|(sink, totals)| table(&pipeline, &sink.block, *totals)).collect(),
+        notices: crate::notices::gather(engine, &parts, &pipeline),
         reload: lock(&engine.last_reload).clone(),
         sums,
     }
@@ -292,6 +297,7 @@ fn model_status(parts: &Parts, sums: &Sums) -> Vec<ModelStatus> {
             learning: first.learning.map(|(seen, needed)| Learning { seen, needed }),
             pid: first.pid,
             restarts: states.iter().map(|state| state.restarts).sum(),
+            cannot_load: states.iter().any(|state| state.cannot_load),
             last_error: states.iter().find_map(|state| state.last_error.clone()),
             skipped: sums.models.get(&model.section.name).map_or(0, |sum| sum.skipped),
         }

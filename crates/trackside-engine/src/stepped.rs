@@ -80,7 +80,8 @@ impl Stepped {
         busy.set(Instant::now() + FAR);
         let partitions = 0..pipeline.pipeline.partitions;
         let writers = partitions.clone().map(|p| log.writer(RECEIVED, p, &mut |_| true)).collect::<Result<_, _>>()?;
-        let received = Received::new(pipeline.layout.clone(), writers, pipeline.pipeline.max_lag, open.clone());
+        let received =
+            Received::new(pipeline.layout.clone(), writers, pipeline.pipeline.max_lag, open.clone(), Arc::default());
         let door =
             SourceDoor { name: "simulated".into(), received: received.clone(), meter: Meter::shared(), stop: open };
         let max_bytes = pipeline.retention.max_mib << 20;
@@ -132,6 +133,7 @@ impl Stepped {
             meter: Meter::shared(),
             consumed: self.received.consumed.clone(),
             keep_from: keep_from.clone(),
+            space: Arc::default(),
             stop: busy.clone(),
         };
         self.cleaners.push(Cleaner { stage, writer, board, keep_from, at: None });

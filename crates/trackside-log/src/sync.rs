@@ -60,6 +60,11 @@ impl Syncer {
         self.0.tail().repairs
     }
 
+    /// Why the partition is read-only, if it is.
+    pub fn poisoned(&self) -> Option<String> {
+        self.0.tail().poisoned.clone()
+    }
+
     /// Deletes whole segments; see [`crate::Writer::retain`].
     pub fn retain(&self, keep_from: u64) -> Result<u64> {
         self.0.retain(keep_from)

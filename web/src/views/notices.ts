@@ -1,7 +1,9 @@
-// What the page says instead of data: how to get in, that the connection is lost, what to do when nothing has come yet.
+// What the page says instead of data or above them: how to get in, that the connection is lost, what needs a look, what to
+// do when nothing has come yet.
 
-import type { SeriesList, Status } from "../api";
+import type { Notice, SeriesList, Status } from "../api";
 import { copyable, h, icon, show, text } from "../dom";
+import { ago } from "../format";
 import type { Link } from "../live";
 
 /** 401: the whole page is this card. */
@@ -58,6 +60,30 @@ export class LostBanner {
       `Connection lost (${this.link.reason}). What you see is the last that came; ${seconds === 0 ? "trying again …" : `next try in ${seconds} s.`}`,
     );
   }
+}
+
+/** A line for each thing that a human should look at: a full disk, a damaged log, a file that was not taken over. */
+export class Alerts {
+  readonly element = h("div", { class: "alerts", hidden: true, role: "status", "aria-label": "Needs a look" });
+  private shown = "";
+
+  update(notices: Notice[]): void {
+    show(this.element, notices.length > 0);
+    const lines = notices.map((notice) => [`${firstLine(notice.text)} · since ${ago(notice.since_ms)}`, notice.help]);
+    const words = JSON.stringify(lines);
+    if (words === this.shown) return; // a screen reader reads out what changes
+    this.shown = words;
+    this.element.replaceChildren(
+      ...notices.map((notice, i) => {
+        const [what, help] = lines[i] ?? ["", ""];
+        return h("p", { class: `alert ${notice.level}` }, icon("warning"), h("span", {}, what), h("span", { class: "hint" }, help));
+      }),
+    );
+  }
+}
+
+function firstLine(words: string): string {
+  return words.split("\n", 1)[0] ?? "";
 }
 
 /** No event yet: what to do next. */

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use trackside_core::batch::time_range;
 use trackside_core::log::{
-    Appended, Budget, Decode, End, EpochStart, FileLocation, Frame, FrameDraft, FrameHead, FrameMeta, Log, LogError,
-    LogReader, LogSync, LogWriter, Section, SectionKind,
+    Appended, Budget, Decode, End, EpochStart, FileLocation, Frame, FrameDraft, FrameHead, FrameMeta, Health, Log,
+    LogError, LogReader, LogSync, LogWriter, Losses, Section, SectionKind,
 };
 use trackside_log::{AlignedBytes, DirLock, Draft, Options, RealVfs, Store, Vfs};
 
@@ -150,6 +150,23 @@ impl LogWriter for Writer {
     fn bytes(&self) -> u64 {
         self.writer.bytes()
     }
+
+    fn losses(&self) -> Losses {
+        let found = self.writer.recovery();
+        let place = |damage: &trackside_log::Damage| {
+            let aside = damage.quarantined.as_ref().map(|copy| format!(", copied to `{}`", copy.display()));
+            format!(
+                "`{}` at byte {}: {}{}; offsets {} to {} are not given out",
+                damage.path.display(),
+                damage.at,
+                damage.what,
+                aside.unwrap_or_default(),
+                damage.offsets.start,
+                damage.offsets.end
+            )
+        };
+        Losses { lost: found.lost.clone(), damaged: found.damage.iter().map(place).collect() }
+    }
 }
 
 struct Syncer(trackside_log::Syncer);
@@ -169,6 +186,10 @@ impl LogSync for Syncer {
 
     fn published(&self) -> u64 {
         self.0.published()
+    }
+
+    fn health(&self) -> Health {
+        Health { read_only: self.0.poisoned(), repairs: self.0.repairs() }
     }
 }
 

@@ -9,11 +9,13 @@
 //! from there and nowhere else.
 
 use crate::config::Block;
+use crate::derived;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::offline::fitted;
 use crate::policy::Backoff;
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;
 use arrow::array::RecordBatch;
@@ -199,6 +201,7 @@ pub(crate) struct CleanStage {
     pub(crate) consumed: Arc<AtomicU64>,
     /// Input offset from which this stage still needs rows, for retention.
     pub(crate) keep_from: Arc<AtomicU64>,
+    pub(crate) space: Arc<Space>,
     pub(crate) stop: Stop,
 }
 
@@ -388,7 +391,7 @@ impl CleanStage {
         }
         let meta = FrameMeta { kind, input: Some(input), counts: next, letter, ..FrameMeta::default() };
         let draft = FrameDraft { meta, ingest_time: last.ingest_time, sections };
-        let end = self.append(&draft)?;
+        let end = derived::append(&self.writer, &draft, &self.space, &self.stop, &self.meter)?.end;
         *counts = draft.meta.counts;
         self.board.publish(counts, end);
         self.consumed.fetch_add(consumed as u64, Relaxed);
@@ -397,21 +400,6 @@ impl CleanStage {
         self.meter.latency.note(crate::wall::now() - first.ingest_time);
         self.meter.state(StageState::Running, None);
         Ok(Position { epoch: input.epoch, offset: input.to })
-    }
-
-    /// Appends; without room it waits for some, and the lag that grows meanwhile slows the sources (law 8).
-    fn append(&self, draft: &FrameDraft) -> Result<u64, Failure> {
-        let mut backoff = Backoff::default();
-        loop {
-            match lock(&self.writer).append(draft) {
-                Ok(appended) => return Ok(appended.end),
-                Err(LogError::Full(why)) => self.meter.state(StageState::BackingOff, Some(why)),
-                Err(error) => return Err(from_log(error)),
-            }
-            if self.stop.wait(backoff.next()) {
-                return Err(Failure::retry("stopped while the disk was full"));
-            }
-        }
     }
 
     /// Notes the state now, and writes the one noted before if its output has become durable.

@@ -13,6 +13,7 @@ mod split;
 
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
+use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;
 use arrow::array::RecordBatch;
@@ -21,7 +22,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use trackside_core::dead_letter::{self, DeadLetter};
-use trackside_core::log::{EpochStart, FrameDraft, FrameKind, FrameMeta, LogError, LogSync, LogWriter, SectionKind};
+use trackside_core::log::{
+    EpochStart, FrameDraft, FrameKind, FrameMeta, LogError, LogSync, LogWriter, Losses, SectionKind,
+};
 use trackside_core::planted::{Bug, planted};
 use trackside_core::position::{Resume, SourcePositions, Stand};
 use trackside_core::schema::Layout;
@@ -51,6 +54,7 @@ pub(crate) struct Received {
     /// Rows turned away with nothing stored.
     pub(crate) refused: AtomicU64,
     stop: Stop,
+    space: Arc<Space>,
 }
 
 struct Partition {
@@ -72,7 +76,13 @@ struct Writer {
 
 impl Received {
     /// Takes over the writers, with the counts and positions of their newest frames.
-    pub(crate) fn new(layout: Arc<Layout>, writers: Vec<Box<dyn LogWriter>>, max_lag: u64, stop: Stop) -> Arc<Self> {
+    pub(crate) fn new(
+        layout: Arc<Layout>,
+        writers: Vec<Box<dyn LogWriter>>,
+        max_lag: u64,
+        stop: Stop,
+        space: Arc<Space>,
+    ) -> Arc<Self> {
         let partition = |log: Box<dyn LogWriter>| {
             let meta = log.newest().map(|head| head.meta).unwrap_or_default();
             let (commits, board) = (Commits::new(log.syncer()), Board::default());
@@ -87,7 +97,7 @@ impl Received {
         let (consumed, refused) = (Arc::default(), AtomicU64::new(0));
         let (appended, last_delivery) = (AtomicU64::new(appended), AtomicI64::new(0));
         let max_lag = AtomicU64::new(max_lag);
-        Arc::new(Self { layout, partitions, max_lag, consumed, appended, last_delivery, refused, stop })
+        Arc::new(Self { layout, partitions, max_lag, consumed, appended, last_delivery, refused, stop, space })
     }
 
     /// Starts the threads that make partitions durable. They end when `finish` is set and all is durable.
@@ -132,6 +142,11 @@ impl Received {
     /// Lets go of segments that nobody needs.
     pub(crate) fn retain(&self, partition: u32, keep_from: u64) -> Result<u64, LogError> {
         lock(&self.partitions[partition as usize].writer).log.retain(keep_from)
+    }
+
+    /// What of a partition turned out to be gone or damaged.
+    pub(crate) fn losses(&self, partition: u32) -> Losses {
+        lock(&self.partitions[partition as usize].writer).log.losses()
     }
 
     /// Bytes on disk of a partition.
@@ -185,6 +200,11 @@ impl Received {
     /// Set when the door closes for good.
     pub(crate) fn closing(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// The disk that it is written to.
+    pub(crate) fn space(&self) -> Arc<Space> {
+        self.space.clone()
     }
 
     /// Changes the lag from which on sources wait.
@@ -245,6 +265,9 @@ impl Received {
             // Sources that can pause wait by themselves; the others' clients are asked to.
             return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag())));
         }
+        if let Some(why) = self.space.closed() {
+            return Err(self.full(size, why));
+        }
         let shares = self.split(source, &mut delivery, now);
         let rows = shares.iter().map(|(_, draft)| draft.rows()).sum::<usize>();
         let mut writers: Vec<(usize, MutexGuard<'_, Writer>, FrameDraft, Counts)> = Vec::with_capacity(shares.len());
@@ -257,7 +280,10 @@ impl Received {
                 Countdown::new(0, ack); // answers that all is well
                 return Ok(rows);
             }
-            room.map_err(|error| self.full(size, error.to_string()))?;
+            room.map_err(|error| {
+                self.space.refused();
+                self.full(size, error.to_string())
+            })?;
             self.settle(&self.partitions[number], &mut writer);
             if let Some(span) = &delivery.span
                 && writer

@@ -9,11 +9,13 @@ pub(crate) mod answer;
 mod batch;
 
 use crate::config::ModelSection;
+use crate::derived;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::policy::Backoff;
 use crate::run::clean::{DAMAGE_PAUSE, from_log};
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;
 use answer::AnswerLayout;
@@ -55,6 +57,8 @@ pub struct ModelState {
     pub restarts: u64,
     /// The last failure, in full.
     pub last_error: Option<String>,
+    /// Its code cannot be loaded: until somebody mends it, it scores nothing.
+    pub cannot_load: bool,
 }
 
 /// Everything that one model needs for one partition.
@@ -75,6 +79,7 @@ pub(crate) struct ModelStage {
     /// Offsets of input and output from which rows are still needed, for retention.
     pub(crate) keep_from: Arc<AtomicU64>,
     pub(crate) keep_output_from: Arc<AtomicU64>,
+    pub(crate) space: Arc<Space>,
     pub(crate) stop: Stop,
 }
 
@@ -92,9 +97,10 @@ impl ModelStage {
     /// Runs until the stop is set and the input is worked through.
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
+        let mut told = String::new();
         while let Err(failure) = self.run_once(&mut backoff) {
             let wait = backoff.next();
-            tracing::warn!(model = self.model.name, error = %failure, wait_ms = wait.as_millis(), "a model waits");
+            self.report(&failure, &mut told, wait);
             self.meter.errors.fetch_add(1, Relaxed);
             self.meter.state(StageState::BackingOff, Some(failure.to_string()));
             self.tell(|state| {
@@ -111,6 +117,19 @@ impl ModelStage {
         }
         self.runtime.stop();
         self.meter.state(StageState::Finished, None);
+    }
+
+    /// Tells a failure in full once, and in a line for as long as it is the same.
+    fn report(&self, failure: &Failure, told: &mut String, wait: Duration) {
+        let text = failure.to_string();
+        let wait_ms = wait.as_millis();
+        if *told == text {
+            let error = text.lines().next().unwrap_or_default();
+            tracing::warn!(model = self.model.name, error, wait_ms, "a model still waits, for the same reason");
+        } else {
+            tracing::warn!(model = self.model.name, error = text, wait_ms, "a model waits");
+            *told = text;
+        }
     }
 
     fn run_once(&mut self, backoff: &mut Backoff) -> Result<(), Failure> {
@@ -137,6 +156,9 @@ impl ModelStage {
             {
                 self.step(&mut session, batch)?;
                 backoff.reset();
+                if self.stop.is_overdue() {
+                    return Ok(());
+                }
             }
             self.keep_state(&mut session)?;
         }
@@ -152,7 +174,11 @@ impl ModelStage {
             .and_then(|head| head.meta.input)
             .map_or(Position { epoch: 0, offset: oldest }, |i| Position { epoch: i.epoch, offset: i.to });
         let counts = newest.map(|head| head.meta.counts).unwrap_or_default();
-        let card = self.bring_back(position).map_err(from_fault)?;
+        let card = self.bring_back(position).map_err(|fault| {
+            self.tell(|state| state.cannot_load = matches!(fault, ModelFault::CannotLoad { .. }));
+            from_fault(fault)
+        })?;
+        self.tell(|state| state.cannot_load = false);
         Ok(Session { card, position, counts, saved: Instant::now(), pending: None, dead_in_a_row: 0 })
     }
 
@@ -393,7 +419,7 @@ impl ModelStage {
         add(&mut counts, names::ROWLESS, u64::from(rowless));
         let meta = FrameMeta { kind, input: Some(input), counts, ..FrameMeta::default() };
         let draft = FrameDraft { meta, ingest_time, sections };
-        let end = lock(&self.writer).append(&draft).map_err(from_log)?.end;
+        let end = derived::append(&self.writer, &draft, &self.space, &self.stop, &self.meter)?.end;
         self.board.publish(&draft.meta.counts, end);
         session.counts = draft.meta.counts;
         session.position = Position { epoch: input.epoch, offset: input.to };

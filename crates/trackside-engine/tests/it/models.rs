@@ -7,7 +7,7 @@ use crate::support::*;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trackside_connectors::logs::mapped::read_mapped;
 use trackside_core::batch::floats;
 use trackside_core::log::{Budget, End, SectionKind};
@@ -93,6 +93,52 @@ field = "value"
 mode = "in_process"
 max_batch = 500
 "#;
+
+/// Cannot be loaded, until it can.
+struct Unloadable {
+    loads: Arc<AtomicBool>,
+    then: RunningSum,
+}
+
+impl ModelRuntime for Unloadable {
+    fn start(&mut self, state: Option<&[u8]>) -> Result<ModelCard, ModelFault> {
+        if self.loads.load(Ordering::Relaxed) {
+            return self.then.start(state);
+        }
+        Err(ModelFault::CannotLoad { error: "ImportError: no".into(), traceback: "line 7".into() })
+    }
+
+    fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
+        self.then.update(request)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {
+        self.then.snapshot()
+    }
+
+    fn stop(&mut self) {}
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_says_so_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 1.0);
+    let loads: Arc<AtomicBool> = Arc::default();
+    let flag = loads.clone();
+    let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
+        let then = RunningSum { sum: 0.0, poison: Poison::None, calls: Arc::default() };
+        Box::new(Unloadable { loads: flag.clone(), then }) as Box<dyn ModelRuntime>
+    });
+    let engine =
+        try_start(folder.path(), &text(1, BLOCKS), Options { python: None, in_process: Some(factory) }).unwrap();
+    wait("the failure to be told", || engine.status().models[0].cannot_load);
+    assert!(engine.status().models[0].last_error.as_ref().unwrap().contains("line 7"));
+    loads.store(true, Ordering::Relaxed);
+    wait("the model", || engine.status().models[0].state == "running");
+    assert!(!engine.status().models[0].cannot_load);
+    let summary = finish(&engine);
+    assert_eq!((summary.scored, summary.in_flight), (summary.clean, 0));
+}
 
 pub(crate) fn options(poison: Poison) -> Options {
     let calls: Arc<AtomicU64> = Arc::default();

@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use trackside_engine::{Engine, Options, Pipeline, StageState, Status, Summary};
+use trackside_engine::{Engine, ModelStatus, Options, Pipeline, StageState, Status, Summary};
 
 /// Longest drain after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Rows in flight that do not become fewer for so long are left for the next start.
 const STALLED: Duration = Duration::from_secs(60);
+/// The same, where all of them wait for models whose code cannot be loaded: a file that is being saved is there by then.
+const UNLOADED: Duration = Duration::from_secs(3);
 /// How often the run looks whether it is at its end.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the status line is written.
@@ -190,6 +192,13 @@ impl Session {
                 self.line.show(&sums::progress(&status));
             }
             if over && progress.is_at_end(&status) {
+                for model in unloaded(&status) {
+                    let why = model.last_error.as_deref().and_then(|error| error.lines().next()).unwrap_or("no words");
+                    let name = &model.name;
+                    note(format!(
+                        "model `{name}` cannot be loaded ({why}); its rows wait in the log, mend it and run again"
+                    ));
+                }
                 return false;
             }
         }
@@ -216,6 +225,19 @@ impl Session {
             sums::end(summary, &self.data).iter().for_each(|line| _ = say(line));
         }
     }
+}
+
+/// Models whose code cannot be loaded, and that have rows to score.
+fn unloaded(status: &Status) -> impl Iterator<Item = &ModelStatus> {
+    let waits = |name: &str| status.sums.models.get(name).is_some_and(|sum| sum.in_flight > 0);
+    status.models.iter().filter(move |model| model.cannot_load && waits(&model.name))
+}
+
+/// Whether nothing is in flight but what waits for such models.
+fn only_unloaded(status: &Status) -> bool {
+    let waits: u64 =
+        unloaded(status).filter_map(|model| status.sums.models.get(&model.name)).map(|s| s.in_flight).sum();
+    waits == status.sums.in_flight()
 }
 
 /// Takes over the changed pipeline file meanwhile. A failure is told by the log; so is what changed, in a line here.
@@ -246,6 +268,7 @@ impl Progress {
         if in_flight != self.in_flight {
             (self.in_flight, self.since) = (in_flight, Instant::now());
         }
-        in_flight == 0 || self.since.elapsed() > STALLED
+        let patience = if unloaded(status).next().is_some() && only_unloaded(status) { UNLOADED } else { STALLED };
+        in_flight == 0 || self.since.elapsed() > patience
     }
 }

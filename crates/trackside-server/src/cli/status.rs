@@ -111,6 +111,10 @@ fn alive(status: &Value) -> Vec<String> {
     let mut lines =
         vec![format!("{} is {} at {}", text(&status["pipeline"]), text(&status["state"]), text(&status["url"]))];
     lines.extend(status["weakness"].as_str().map(|weakness| format!("  weak: {weakness}")));
+    for notice in status["notices"].as_array().into_iter().flatten() {
+        lines.push(format!("  {}: {}", text(&notice["level"]), text(&notice["text"])));
+        lines.push(format!("    {}", text(&notice["help"])));
+    }
     for stage in status["stages"].as_array().into_iter().flatten() {
         let mut line = format!(
             "  {:7} {:16} {:12} {:>9.1}/s  lag {}",

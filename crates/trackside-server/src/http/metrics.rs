@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use trackside_engine::{Status, Sums};
+use trackside_engine::{Level, Status, Sums};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,6 +41,11 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
     let tables = || status.tables.iter().map(|table| (vec![("topic", table.topic.clone())], table));
     page.gauges("table_rows", "Rows committed to a table", tables().map(|(l, t)| (l, t.rows as f64)));
     page.gauges("table_bytes", "Bytes of a table", tables().map(|(l, t)| (l, t.bytes as f64)));
+    let notices = status.notices.iter().map(|notice| {
+        let level = if notice.level == Level::Error { "error" } else { "warning" };
+        (vec![("key", notice.key.clone()), ("level", level.to_owned())], 1.0)
+    });
+    page.gauges("notice", "1 for each thing that a human should look at", notices);
     page.gauge("uptime_seconds", "Seconds since the start", status.uptime_s);
     let mut text = String::new();
     encode(&mut text, &page.registry)?;

@@ -7,5 +7,6 @@ mod auth;
 mod command;
 mod dead;
 mod log;
+mod notices;
 mod reload;
 mod running;
