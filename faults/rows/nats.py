@@ -188,6 +188,6 @@ ROWS = [
     Row("1", "kill -9 under load, on NATS", engine_kills, unit="kills", alone=True, seconds=120, tested=False),
     Row("21", "NATS down at start", down_at_start, unit="starts", seconds=90, tested=False),
     Row("22", "NATS servers killed", server_kills, unit="kills", alone=True, seconds=120, tested=False),
-    Row("22", "NATS server frozen 30 s", frozen_servers, unit="stops", alone=True, seconds=150, tested=False),
-    Row("24", "NATS cut off", partitions, unit="cuts", alone=True, seconds=150, tested=False),
+    Row("22", "NATS server frozen 30 s", frozen_servers, unit="stops", seconds=150, tested=False),
+    Row("24", "NATS cut off", partitions, unit="cuts", seconds=150, tested=False),
 ]
