@@ -4,6 +4,7 @@
 
 mod config;
 mod flow;
+mod formats;
 mod follow;
 mod letters;
 mod models;
