@@ -6,6 +6,7 @@
 import "uplot/dist/uPlot.min.css";
 import "./styles/theme.css";
 import "./styles/page.css";
+import "./styles/alerts.css";
 import "./styles/pipeline.css";
 import "./styles/charts.css";
 import "./styles/lists.css";

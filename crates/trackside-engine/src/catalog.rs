@@ -10,6 +10,7 @@ use trackside_connectors::logs::embedded::{self, Embedded};
 pub(crate) use trackside_connectors::logs::inspect as log_inspect;
 use trackside_connectors::logs::nats::{self, Home, Nats};
 use trackside_connectors::sinks::SINKS;
+pub(crate) use trackside_connectors::sinks::files::Files;
 use trackside_connectors::sources::SOURCES;
 use trackside_connectors::sources::http::HttpSource;
 pub use trackside_connectors::sources::http::{Mount, PATHS as MOUNTED};

@@ -3,7 +3,7 @@
 //! Making a part opens what it writes to and checks what it is told, but sets nothing going: what fails, fails before
 //! anything has changed. [`Made::go`] starts its threads, behind those that make way for it.
 
-use crate::catalog;
+use crate::catalog::{self, Files};
 use crate::config::{Block, ModelMode, ModelSection, Pipeline};
 use crate::crew::{Crew, Leaving};
 use crate::data_dir::StartError;
@@ -22,7 +22,6 @@ use crate::worker::process::ProcessRuntime;
 use arrow::datatypes::SchemaRef;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use trackside_connectors::sinks::files::Files;
 use trackside_core::dead_letter;
 use trackside_core::log::{EpochStart, FrameHead, Log, LogSync, SectionKind};
 use trackside_core::model::ModelRuntime;
@@ -100,7 +99,7 @@ impl Workshop<'_> {
         let mut runs: Vec<(String, Box<dyn FnOnce() + Send>)> = Vec::new();
         if catalog::is_mounted(block) {
             // Requests under way end at the door that they came to, so it closes only with the pipeline.
-            door.stop = self.received.closing();
+            door.stop = self.received.stop.clone();
             meter.state(StageState::Running, None);
             mount = Some(catalog::mount(block, layout, &self.pipeline.base, Arc::new(door)).map_err(failed)?);
         } else {
@@ -182,7 +181,7 @@ impl Workshop<'_> {
             state: part.state.clone(),
             keep_from: part.keep_from.clone(),
             keep_output_from: part.keep_output_from.clone(),
-            space: self.received.space(),
+            space: self.received.space.clone(),
             stop: crew.stop.clone(),
         })
     }

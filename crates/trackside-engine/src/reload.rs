@@ -20,6 +20,7 @@ use crate::run::clean::Order;
 use crate::start;
 use crate::wall::now;
 use serde::Serialize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -200,7 +201,7 @@ impl Engine {
         let mut changes = Vec::new();
         let keys = changes::of_sections(&old.pipeline, &next.pipeline);
         if !keys.is_empty() {
-            self.received.set_max_lag(next.pipeline.max_lag);
+            self.received.max_lag.store(next.pipeline.max_lag, Relaxed);
             changes.push(Change::new("pipeline", "pipeline", "changed", changes::changed(&keys)));
         }
         let keys = changes::of_sections(&old.retention, &next.retention);

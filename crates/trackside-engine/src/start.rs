@@ -1,6 +1,6 @@
 //! Starting a pipeline: lock, recover from upstream to downstream, build every stage, set the threads going.
 
-use crate::catalog;
+use crate::catalog::{self, Files};
 use crate::config::{Block, Pipeline};
 use crate::crew::{Crew, Leaving, spawn};
 use crate::data_dir::{self, StartError};
@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
-use trackside_connectors::sinks::files::Files;
 use trackside_core::log::{FrameKind, Log, LogError};
 use trackside_core::position::{CLEAN, RECEIVED};
 use trackside_core::schema::Layout;
@@ -48,7 +47,7 @@ pub(crate) fn start(pipeline: Pipeline, options: &Options) -> Result<Arc<Engine>
         let (derived, stop) = (derived.clone(), stops.syncs.clone());
         spawn("sync-derived".into(), move || derived::run(&derived, &stop))?
     });
-    let space = received.space();
+    let space = received.space.clone();
     let engine = Engine {
         ticks: Mutex::new(ticks(&pipeline, &received)?),
         pipeline: RwLock::new(Arc::new(pipeline)),
@@ -145,7 +144,7 @@ impl Ground<'_> {
                 meter: meter.clone(),
                 consumed: received.consumed.clone(),
                 keep_from: part.keep_from.clone(),
-                space: received.space(),
+                space: received.space.clone(),
                 stop: self.stops.clean.clone(),
             };
             self.threads.clean.push(spawn(format!("clean-{partition}"), move || stage.run())?);

@@ -45,7 +45,8 @@ const STREAM_BYTES: u64 = 512;
 pub(crate) struct Received {
     layout: Arc<Layout>,
     partitions: Vec<Partition>,
-    max_lag: AtomicU64,
+    /// Rows that cleaning may lag behind before sources wait.
+    pub(crate) max_lag: AtomicU64,
     /// Rows that cleaning has worked through; written by `run/clean.rs`.
     pub(crate) consumed: Arc<AtomicU64>,
     appended: AtomicU64,
@@ -53,8 +54,10 @@ pub(crate) struct Received {
     pub(crate) last_delivery: AtomicI64,
     /// Rows turned away with nothing stored.
     pub(crate) refused: AtomicU64,
-    stop: Stop,
-    space: Arc<Space>,
+    /// Set when the door closes for good.
+    pub(crate) stop: Stop,
+    /// The disk that it is written to.
+    pub(crate) space: Arc<Space>,
 }
 
 struct Partition {
@@ -197,26 +200,6 @@ impl Received {
         self.appended.load(Relaxed).saturating_sub(self.consumed.load(Relaxed))
     }
 
-    /// Set when the door closes for good.
-    pub(crate) fn closing(&self) -> Stop {
-        self.stop.clone()
-    }
-
-    /// The disk that it is written to.
-    pub(crate) fn space(&self) -> Arc<Space> {
-        self.space.clone()
-    }
-
-    /// Changes the lag from which on sources wait.
-    pub(crate) fn set_max_lag(&self, rows: u64) {
-        self.max_lag.store(rows, Relaxed);
-    }
-
-    /// The lag from which on sources wait.
-    fn max_lag(&self) -> u64 {
-        self.max_lag.load(Relaxed)
-    }
-
     fn resume(&self, source: &str) -> Resume {
         let positions: Vec<SourcePositions> =
             self.partitions.iter().map(|p| lock(&p.writer).sources.get(source).cloned().unwrap_or_default()).collect();
@@ -261,9 +244,9 @@ impl Received {
         self.last_delivery.store(now, Relaxed);
         let ack = delivery.ack.take();
         let size = (delivery.rows.as_ref().map_or(0, RecordBatch::num_rows) + delivery.dead.len()).max(1) as u64;
-        if delivery.span.is_none() && self.lag() > self.max_lag() {
+        if delivery.span.is_none() && self.lag() > self.max_lag.load(Relaxed) {
             // Sources that can pause wait by themselves; the others' clients are asked to.
-            return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag())));
+            return Err(self.full(size, format!("cleaning lags more than {} rows behind", self.max_lag.load(Relaxed))));
         }
         if let Some(why) = self.space.closed() {
             return Err(self.full(size, why));
@@ -549,11 +532,11 @@ impl Door for SourceDoor {
 
     fn wait_for_room(&self) -> bool {
         let mut paused = false;
-        while self.received.lag() > self.received.max_lag() {
+        while self.received.lag() > self.received.max_lag.load(Relaxed) {
             if !std::mem::replace(&mut paused, true) {
                 self.meter.state(
                     StageState::Paused,
-                    Some(format!("cleaning lags more than {} rows behind", self.received.max_lag())),
+                    Some(format!("cleaning lags more than {} rows behind", self.received.max_lag.load(Relaxed))),
                 );
             }
             if self.stop.wait(PAUSE_STEP) {
