@@ -17,6 +17,9 @@ use trackside_core::log::LogError;
 /// A lease is renewed so many times within its time.
 const RENEWALS: u32 = 3;
 
+/// Longest that giving one back may take: an engine that ends does not wait for servers that are away.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
 /// What a lease says of its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
@@ -34,12 +37,15 @@ pub(super) struct Leases {
     seconds: u64,
     /// By subject the sequence of the newest message.
     held: Mutex<BTreeMap<String, u64>>,
+    /// Renewing and giving back take turns: a lease that is renewed while it is given back would outlive its owner.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Leases {
     pub(super) fn new(link: Arc<Link>, config: &Config, owner: Owner) -> Arc<Self> {
         let stream = Names::leases(&config.prefix);
-        let leases = Arc::new(Self { link, stream, owner, seconds: config.lease_s, held: Mutex::default() });
+        let (held, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        let leases = Arc::new(Self { link, stream, owner, seconds: config.lease_s, held, turn });
         let every = Duration::from_secs(config.lease_s) / RENEWALS;
         let weak = Arc::downgrade(&leases);
         leases.link.spawn(async move {
@@ -101,8 +107,10 @@ impl Leases {
     }
 
     async fn renew(&self) {
-        let held = self.lock().clone();
-        for (subject, sequence) in held {
+        let subjects: Vec<String> = self.lock().keys().cloned().collect();
+        for subject in subjects {
+            let _turn = self.turn.lock().await;
+            let Some(sequence) = self.lock().get(&subject).copied() else { continue };
             let mut said = say(self.link.client(), subject.clone(), self.owner.clone(), sequence).await;
             if said.as_ref().is_err_and(Trouble::is_wrong_sequence) {
                 // It ran out while we were away; nobody may have taken it meanwhile.
@@ -131,14 +139,24 @@ pub(super) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(sequence) = self.leases.lock().remove(&self.subject) else { return };
-        let call = format!("STREAM.MSG.DELETE.{}", self.leases.stream);
         // If it fails the lease runs out by itself; gone already is as good.
-        match self.leases.link.ask(&call, &json!({"seq": sequence, "no_erase": true})) {
-            Err(trouble) if !trouble.is(code::NO_MESSAGE) => {
-                tracing::debug!(why = trouble.words(), "a lease was not given back; it runs out by itself");
-            }
-            _ => {}
+        let (leases, subject) = (self.leases.clone(), self.subject.clone());
+        let back = async move {
+            let back = tokio::time::timeout(GIVE_BACK, give_back(leases, subject)).await;
+            back.unwrap_or_else(|_| Err(Trouble::Unknown("NATS does not answer".into())))
+        };
+        if let Err(trouble) = self.leases.link.run(back) {
+            tracing::debug!(why = trouble.words(), "a lease was not given back; it runs out by itself");
         }
+    }
+}
+
+async fn give_back(leases: Arc<Leases>, subject: String) -> Result<(), Trouble> {
+    let _turn = leases.turn.lock().await;
+    let Some(sequence) = leases.lock().remove(&subject) else { return Ok(()) };
+    let call = format!("STREAM.MSG.DELETE.{}", leases.stream);
+    match link::ask(leases.link.client(), call, json!({"seq": sequence, "no_erase": true})).await {
+        Err(trouble) if !trouble.is(code::NO_MESSAGE) => Err(trouble),
+        _ => Ok(()),
     }
 }

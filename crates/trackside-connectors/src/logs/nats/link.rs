@@ -277,7 +277,8 @@ fn answer(message: &Message) -> Result<Value, Trouble> {
     }
 }
 
-async fn ask(client: Client, call: String, body: Value) -> Result<Value, Trouble> {
+/// A request to JetStream, for tasks of the connection's own runtime.
+pub(super) async fn ask(client: Client, call: String, body: Value) -> Result<Value, Trouble> {
     let payload = if body.is_null() { Bytes::new() } else { body.to_string().into() };
     answer(&request(&client, format!("$JS.API.{call}"), None, payload).await?)
 }

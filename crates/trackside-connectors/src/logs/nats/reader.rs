@@ -7,7 +7,7 @@
 use super::ends::Placed;
 use super::link::Trouble;
 use super::spool::Spool;
-use super::stream::Partition;
+use super::stream::{Info, Partition};
 use super::{head, shared};
 use crate::logs::ipc;
 use arrow::buffer::Buffer;
@@ -211,7 +211,7 @@ struct Looker {
 
 impl Looker {
     fn run(self) {
-        let mut seen = 0;
+        let mut seen = (0, 0);
         loop {
             std::thread::sleep(LOOK);
             let (Some(link), Some(ends)) = (self.link.upgrade(), self.ends.upgrade()) else { return };
@@ -225,13 +225,15 @@ impl Looker {
         }
     }
 
-    fn look(partition: &Partition, seen: &mut u64) -> Result<(), LogError> {
+    fn look(partition: &Partition, seen: &mut (u64, u64)) -> Result<(), LogError> {
         let info = partition.info().map_err(|trouble: Trouble| LogError::from(trouble))?;
-        if let Some(info) = info.filter(|info| info.last != *seen) {
+        // Also what news have told is looked after: one that came late would hide the newest frames.
+        let known = |info: &Info| (info.last, partition.ends.at(End::Published));
+        if let Some(info) = info.filter(|info| known(info) != *seen) {
             if let Some(end) = end(partition)? {
                 partition.ends.learn(end);
             }
-            *seen = info.last;
+            *seen = known(&info);
         }
         Ok(())
     }
