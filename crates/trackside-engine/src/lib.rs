@@ -12,6 +12,8 @@ mod crew;
 mod data_dir;
 mod derived;
 mod engine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod inspect;
 mod ledger;
 mod letters;

@@ -64,17 +64,8 @@ impl Snapshots {
             self.files.create_dir(&self.data, &self.folder)?;
             self.made.store(true, Relaxed);
         }
-        let head = Head {
-            version: VERSION,
-            epoch: snapshot.position.epoch,
-            offset: snapshot.position.offset,
-            length: snapshot.state.len() as u64,
-            hash: format!("{:016x}", hash(&snapshot.state)),
-        };
+        let bytes = encode(snapshot).map_err(|error| Failure::stop(format!("a snapshot: {error}")))?;
         let name = self.name(snapshot.position);
-        let mut bytes = serde_json::to_vec(&head).map_err(|error| Failure::stop(format!("a snapshot: {error}")))?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&snapshot.state);
         self.files.replace(&self.folder.join(name), &bytes)?;
         self.paths().into_iter().skip(GENERATIONS).try_for_each(|old| self.files.remove(&old))
     }
@@ -112,7 +103,22 @@ impl Snapshots {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Snapshot> {
+/// The file of a snapshot.
+pub(crate) fn encode(snapshot: &Snapshot) -> serde_json::Result<Vec<u8>> {
+    let head = Head {
+        version: VERSION,
+        epoch: snapshot.position.epoch,
+        offset: snapshot.position.offset,
+        length: snapshot.state.len() as u64,
+        hash: format!("{:016x}", hash(&snapshot.state)),
+    };
+    let mut bytes = serde_json::to_vec(&head)?;
+    bytes.push(b'\n');
+    bytes.extend_from_slice(&snapshot.state);
+    Ok(bytes)
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Option<Snapshot> {
     let line = bytes.iter().position(|byte| *byte == b'\n')?;
     let head: Head = serde_json::from_slice(&bytes[..line]).ok()?;
     let state = &bytes[line + 1..];

@@ -280,6 +280,33 @@ fn client_id(name: &str, base: &Path) -> String {
     format!("ts{}{hash}", plain.collect::<String>())
 }
 
+/// For the fuzzer: packets out of bytes that come in pieces of this size, in words, and how it ended.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::packet::{Reader, Version};
+    use bytes::BytesMut;
+
+    /// Reads all packets.
+    pub fn packets(bytes: &[u8], v5: bool, max: usize, piece: usize) -> Vec<String> {
+        let mut reader = Reader::new(if v5 { Version::V5 } else { Version::V3 }, max);
+        let (mut buffer, mut seen) = (BytesMut::new(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match reader.next(&mut buffer) {
+                    Ok(Some(packet)) => seen.push(format!("{packet:?}")),
+                    Ok(None) => break,
+                    Err(error) => {
+                        seen.push(error.to_string());
+                        return seen;
+                    }
+                }
+            }
+        }
+        seen
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
