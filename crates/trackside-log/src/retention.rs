@@ -1,6 +1,6 @@
 //! Giving up history: whole segments, oldest first.
 //!
-//! Guarantee: never a segment with an offset from `keep_from` on, never one that is not durable, never the newest frame's.
+//! Guarantee: never a segment with an offset from `keep_from` on, never one that is not durable, never the newest durable frame's.
 //! That the history is given up is durable (in the list of epochs) before the first file goes, so a power loss that
 //! brings back some of the files does not bring back some of the history.
 
@@ -18,7 +18,7 @@ impl Shared {
         let (victims, epochs) = {
             let mut tail = self.tail();
             tail.check(place)?;
-            let victims = victims(&tail, &place.dir, keep_from.min(place.control.durable()));
+            let victims = victims(&tail, &place.dir, keep_from, place.control.durable());
             let first = victims.iter().filter(|victim| victim.live()).map(|victim| victim.limit).max();
             tail.epochs.give_up(first.unwrap_or(0));
             (victims, tail.epochs.clone())
@@ -42,10 +42,13 @@ impl Shared {
 }
 
 /// The segments that may go, oldest first.
-fn victims(tail: &Tail, dir: &std::path::Path, keep_from: u64) -> Vec<Extent> {
+fn victims(tail: &Tail, dir: &std::path::Path, keep_from: u64, durable: u64) -> Vec<Extent> {
+    let keep_from = keep_from.min(durable);
     let names = tail.segments.iter().map(|(name, _)| *name).collect();
     let Layout { mut live, mut dead } = Layout::of(dir, names, &tail.epochs);
-    let newest = live.partition_point(|extent| extent.limit < tail.end); // the one that holds offset `end - 1`
+    // The one that holds offset `durable - 1`. A later frame may be the newest and not survive a power loss, and then
+    // nothing would tell how far the owner had come.
+    let newest = live.partition_point(|extent| extent.limit < durable);
     live.truncate(newest);
     live.retain(|extent| extent.limit <= keep_from);
     dead.retain(|extent| extent.limit <= keep_from);

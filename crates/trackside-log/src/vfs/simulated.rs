@@ -90,6 +90,8 @@ impl Change {
 struct Page {
     now: Arc<ControlWords>,
     written: Arc<ControlWords>,
+    /// As it was when everything stopped: a dead process writes no memory, and its code runs on here.
+    stopped: Option<Arc<ControlWords>>,
 }
 
 type Plan = dyn FnMut(&Op) -> Option<Fault> + Send;
@@ -165,6 +167,11 @@ impl SimulatedVfs {
     pub fn heal(&self) {
         let mut disk = self.disk();
         (disk.plan, disk.stopped, disk.meanwhile) = (None, false, None);
+        for page in &mut disk.pages {
+            if let Some(stopped) = page.stopped.take() {
+                page.now = stopped;
+            }
+        }
     }
 
     /// Whether a [`Fault::Stop`] was played.
@@ -262,6 +269,9 @@ impl SimulatedVfs {
         let fault = plan(&op);
         disk.plan = Some(plan);
         disk.stopped = matches!(fault, Some(Fault::Stop(_)));
+        if disk.stopped {
+            disk.pages.iter_mut().for_each(|page| page.stopped = Some(Arc::new(page.now.copy())));
+        }
         fault
     }
 
@@ -284,9 +294,9 @@ impl Page {
         let kept = match random.below(3) {
             0 => ControlWords::default(),
             1 => self.written.copy(),
-            _ => self.now.copy(),
+            _ => self.stopped.as_ref().unwrap_or(&self.now).copy(),
         };
-        Self { written: Arc::new(kept.copy()), now: Arc::new(kept) }
+        Self { written: Arc::new(kept.copy()), now: Arc::new(kept), stopped: None }
     }
 }
 
@@ -365,13 +375,18 @@ impl Vfs for SimulatedVfs {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let fault = self.ask(OpKind::SyncDir, dir, 0);
         let mut disk = self.disk();
+        if let Some(fault) = fault.filter(|_| disk.stopped) {
+            return Err(fault.error()); // nobody asked: the process is dead
+        }
         let (done, left) = std::mem::take(&mut disk.changes).into_iter().partition(|change: &Change| change.dir == dir);
         disk.changes = left;
         let done: Vec<Change> = done;
         for change in done {
-            // A failed fsync may have written some, and will not try the others again.
+            // Of a failed one some may be written; names stay in the journal, so the next one tries the others again.
             if fault.is_none() || disk.random.once_in(2) {
                 change.apply(&mut disk.synced_names);
+            } else {
+                disk.changes.push(change);
             }
         }
         fault.map_or(Ok(()), |fault| Err(fault.error()))
@@ -495,6 +510,7 @@ impl VfsFile for SimulatedFile {
             let mut disk = self.vfs.disk();
             match fault {
                 None => disk.files[self.file].sync(),
+                Some(fault) if disk.stopped => return Err(fault.error()), // nobody asked: the process is dead
                 Some(_) => {
                     let mut random = Random(disk.random.next());
                     disk.files[self.file].fail_sync(|| random.once_in(2));

@@ -73,3 +73,22 @@ fn what_survives_is_a_prefix_with_all_that_was_durable() {
     }
     assert!(cut > SEEDS / 4, "the tails that were torn: {cut}");
 }
+
+#[test]
+fn the_newest_durable_frame_outlives_retention_and_a_power_loss() {
+    for seed in 0..64 {
+        let disk = SimulatedVfs::new(seed);
+        disk.create_dir_all(Path::new("/sim")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let store = || store_over(Arc::new(disk.clone()), Path::new("/sim"), small());
+        append_all(&mut writer(&store()), 3);
+        // A new reign: what it writes is newer, and not durable yet.
+        let mut writer = writer(&store());
+        append_all(&mut writer, 2);
+        writer.retain(u64::MAX).unwrap();
+        drop(writer);
+        let found = disk.lose_power(&mut Random(seed));
+        let writer = crate::support::writer(&store_over(Arc::new(found), Path::new("/sim"), small()));
+        assert!(writer.newest().is_some_and(|newest| newest.first >= 4), "seed {seed}: {:?}", writer.newest());
+    }
+}
