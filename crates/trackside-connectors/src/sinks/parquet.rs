@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trackside_core::component::{Component, config, schema_of};
 use trackside_core::error::{ConfigError, Failure};
@@ -130,6 +130,9 @@ pub fn build(block: Value, context: &SinkContext<'_>) -> Result<Box<dyn Sink>, C
     Ok(Box::new(Parquet::new(config, context, Files::default())))
 }
 
+/// So many folders of days are remembered as durable.
+const MAX_FOLDERS: usize = 1000;
+
 /// One partition of a table.
 pub struct Parquet {
     config: Config,
@@ -142,6 +145,8 @@ pub struct Parquet {
     shape: Shape,
     /// What is committed; none before [`Sink::resume`].
     manifest: Option<Manifest>,
+    /// Folders of days whose own entry was made durable in this life.
+    folders: HashSet<PathBuf>,
     open: Open,
     pending: Option<Commit>,
     moved: Option<Position>,
@@ -185,6 +190,7 @@ impl Parquet {
             config,
             files,
             manifest: None,
+            folders: HashSet::new(),
             open: Open::default(),
             pending: None,
             moved: None,
@@ -272,10 +278,9 @@ impl Parquet {
     fn settle(&mut self) -> Result<(), Failure> {
         let Some(commit) = &self.pending else { return Ok(()) };
         let folders: Vec<_> = commit.files.iter().filter_map(|(path, _)| path.parent()).collect();
-        for folder in &folders {
-            if !self.files.exists(folder)? {
-                self.files.create_dir(&self.table, folder)?;
-            }
+        // That a folder is there does not tell that it will stay: an earlier life may have ended right after making it.
+        for folder in folders.iter().filter(|folder| !self.folders.contains(**folder)) {
+            self.files.create_dir(&self.table, folder)?;
         }
         for (path, bytes) in &commit.files {
             self.files.write_aside(path, bytes)?;
@@ -287,6 +292,11 @@ impl Parquet {
             self.files.sync_dir(folder)?;
         }
         commit.manifest.store(&self.files, &self.part.manifest(&self.manifests))?;
+        // Few days are open at once; older ones may be made durable once more.
+        if self.folders.len() > MAX_FOLDERS {
+            self.folders.clear();
+        }
+        self.folders.extend(folders.into_iter().map(Path::to_path_buf));
         self.moved = Some(commit.position);
         self.manifest = self.pending.take().map(|commit| commit.manifest);
         Ok(())

@@ -14,7 +14,7 @@ use trackside_core::dead_letter::{self, DeadLetter};
 use trackside_core::error::Failure;
 use trackside_core::position::Position;
 use trackside_core::sink::{Sink, SinkRows};
-use trackside_log::{Fault, FaultyVfs, RealVfs};
+use trackside_log::{Fault, FaultyVfs, Random, RealVfs, SimulatedVfs, Vfs};
 
 const DAY: i64 = 86_400;
 
@@ -209,6 +209,24 @@ fn an_error_at_any_operation_is_made_good_by_trying_again() {
         assert_eq!(table(dir.path()), expected(), "error at operation {fault}");
         deliver(&mut sink(dir.path(), json!({})), 0).unwrap();
         assert_eq!(table(dir.path()), expected(), "error at operation {fault}, read again");
+    }
+}
+
+#[test]
+fn a_days_folder_that_an_earlier_life_made_survives_a_power_loss() {
+    for seed in 0..32 {
+        let disk = SimulatedVfs::new(seed);
+        let (data, files) = (Path::new("/data"), Files::new(Arc::new(disk.clone())));
+        files.create_dir(Path::new("/"), data).unwrap();
+        let sink = || Parquet::new(config(json!({})), &context(data, "clean", "clean"), files.clone());
+        sink().resume().unwrap();
+        disk.create_dir_all(&data.join("tables/clean/day=1970-01-01")).unwrap(); // killed before it was made durable
+        let mut sink = sink();
+        sink.resume().unwrap();
+        sink.write(&rows(1, 10, batch(&[1, 2]))).unwrap();
+        sink.flush(0).unwrap();
+        let found = disk.lose_power(&mut Random(seed));
+        assert_eq!(found.list(&data.join("tables/clean/day=1970-01-01")).unwrap().len(), 1, "seed {seed}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::sinks::files::{Files, finished_name};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use trackside_core::error::Failure;
@@ -111,9 +112,13 @@ impl Part {
                 files.sync_dir(manifests)?;
                 let committed = manifest.position.map_or(0, |position| position.offset);
                 let beyond = |end: u64| end > committed && !planted(Bug::IgnorePosition);
+                let mut folders = BTreeSet::new();
                 for (file, _) in self.files(files, table)?.iter().filter(|(_, end)| end.is_none_or(beyond)) {
                     files.remove(file)?;
+                    folders.extend(file.parent().map(Path::to_path_buf));
                 }
+                // Else a power loss brings them back, and later commits have made their range look committed.
+                folders.iter().try_for_each(|folder| files.sync_dir(folder))?;
                 Ok(manifest)
             }
             // The manifest is written before the first file, so files without one are not ours to judge: they may hold
@@ -172,6 +177,8 @@ impl fmt::Display for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use trackside_log::{Random, SimulatedVfs};
 
     fn part(origin: Option<&str>, partition: u32) -> Part {
         Part { origin: origin.map(str::to_owned), partition }
@@ -209,6 +216,25 @@ mod tests {
         left.push(part.file_name(1, 0, 100));
         left.sort();
         assert_eq!(files.list(&day).unwrap(), left);
+    }
+
+    #[test]
+    fn what_was_removed_does_not_come_back_with_the_power() {
+        let disk = SimulatedVfs::new(1);
+        let (files, table, part) = (Files::new(Arc::new(disk.clone())), Path::new("/t"), part(None, 0));
+        let (dir, day) = (table.join("m"), table.join("day=2024-01-01"));
+        for dir in [&dir, &day] {
+            files.create_dir(Path::new("/"), dir).unwrap();
+        }
+        let manifest = part.recover(&files, table, &dir).unwrap();
+        let stale = day.join(part.file_name(1, 100, 200));
+        files.replace(&stale, b"of a commit that did not happen").unwrap();
+        manifest.after(Position { epoch: 1, offset: 100 }, Vec::new()).store(&files, &part.manifest(&dir)).unwrap();
+        part.recover(&files, table, &dir).unwrap();
+        for seed in 0..32 {
+            let found = Files::new(Arc::new(disk.lose_power(&mut Random(seed))));
+            assert!(!found.exists(&stale).unwrap(), "seed {seed}");
+        }
     }
 
     #[test]
