@@ -12,7 +12,7 @@ import trackside as ts
 
 
 class Stamp(ts.Model):
-    """Writes (sent, seen, rows) of each batch to a file; both times are CLOCK_MONOTONIC in ns."""
+    """Writes (mark of the first row, CLOCK_MONOTONIC in ns, rows) of each batch to a file."""
 
     def __init__(self, stamps: str) -> None:
         self._out = Path(stamps).open("ab", buffering=0)  # noqa: SIM115 (open for as long as the worker lives)
@@ -21,7 +21,7 @@ class Stamp(ts.Model):
         value = batch["value"]
         touched = value[-1]
         seen = time.monotonic_ns()
-        self._out.write(struct.pack("<3q", int(batch["sent"][0]), seen, batch.rows))
+        self._out.write(struct.pack("<3q", int(batch["mark"][0]), seen, batch.rows))
         return np.full(batch.rows, touched * 0.0)
 
     def snapshot(self) -> dict[str, float]:

@@ -72,7 +72,7 @@ impl<'py> IntoPyObject<'py> for Array {
 #[allow(unsafe_code)]
 fn look<T: Element>(memory: Bound<'_, Memory>, length: usize) -> Bound<'_, PyAny> {
     let start = memory.get().0.as_ptr();
-    debug_assert!(length * size_of::<T>() <= memory.get().0.len() && start.addr() % align_of::<T>() == 0);
+    debug_assert!(length * size_of::<T>() <= memory.get().0.len() && start.addr().is_multiple_of(align_of::<T>()));
     // SAFETY: every `Array` is made of a `ScalarBuffer` of `length` values that are as wide and aligned as `T`, and each
     // bit pattern in it is a value of `T` (booleans are made of `bool`s). The buffer never moves or changes while the array
     // lives, which holds `memory`; Arrow's buffers are immutable, so the array is made read-only before anyone has it.

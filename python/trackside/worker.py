@@ -24,6 +24,9 @@ from trackside.wire import Closed, Wire, adopt
 SAFE_FD = 900
 """Descriptors that the protocol needs are moved here and above; 1024 is the usual limit."""
 
+GC_ALLOCATIONS = 50_000
+"""Containers that a model may leave behind before the collector looks for cycles among them."""
+
 PRINT_LENGTH_MAX = 64 << 10
 """Characters that a model may print for each batch; the rest is counted and left out."""
 
@@ -134,6 +137,7 @@ def serve(wire: Wire, outputs: tuple[BoundedText, ...], stopping: threading.Even
         if operation == "load":
             gc.collect()
             gc.freeze()  # what is loaded stays: the collector need not walk through it between two batches
+            gc.set_threshold(GC_ALLOCATIONS)  # and looks for cycles every thousand batches, not every seventh
 
 
 class _Memory:

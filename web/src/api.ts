@@ -36,6 +36,7 @@ export interface CleanSum {
   dead: number;
   filtered: number;
   filtered_by: Record<string, number>;
+  lost: number;
   in_flight: number;
   retried?: number;
   balanced: boolean;
@@ -46,6 +47,7 @@ export interface ModelSum {
   scored: number;
   dead: number;
   skipped: number;
+  lost: number;
   in_flight: number;
   retried?: number;
   balanced: boolean;

@@ -50,18 +50,16 @@ pub(crate) fn run(folder: &Path, python: &Path) -> Result<Value> {
     let telling = std::thread::spawn(move || tell(reader, worker, &done));
 
     let batch = rows(&pipeline);
-    let mut due = Instant::now();
-    for _ in 0..BATCHES {
+    let (mut due, mut sent) = (Instant::now(), Vec::with_capacity(BATCHES));
+    for number in 0..BATCHES as i64 {
+        let sections = vec![(SectionKind::Rows, numbered(&batch, number)?)];
+        let draft = FrameDraft { meta: FrameMeta::default(), ingest_time: 0, sections };
         due += EVERY;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let sent = monotonic_ns();
-        let draft = FrameDraft {
-            meta: FrameMeta::default(),
-            ingest_time: sent,
-            sections: vec![(SectionKind::Rows, stamped(&batch, sent)?)],
-        };
+        let now = monotonic_ns();
         writer.append(&draft)?;
-        appended.send(sent)?;
+        sent.push(now);
+        appended.send(now)?;
     }
     drop(appended);
     stop.store(true, Ordering::Release);
@@ -70,7 +68,7 @@ pub(crate) fn run(folder: &Path, python: &Path) -> Result<Value> {
     if told != BATCHES * ROWS {
         bail!("the worker was told of {told} rows");
     }
-    Ok(json!({"batches": BATCHES, "rows": ROWS, "acknowledged_ns": durable}))
+    Ok(json!({"batches": BATCHES, "rows": ROWS, "sent_ns": sent, "acknowledged_ns": durable}))
 }
 
 /// As a busy second of ten machines looks.
@@ -85,10 +83,10 @@ fn rows(pipeline: &Pipeline) -> RecordBatch {
     builder.finish()
 }
 
-/// The rows with the moment of their append in the column `sent`, the last one.
-fn stamped(rows: &RecordBatch, sent: i64) -> Result<RecordBatch> {
+/// The rows with their batch's number in the last column, by which the model's stamps are found again.
+fn numbered(rows: &RecordBatch, number: i64) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    *columns.last_mut().context("no columns")? = Arc::new(Int64Array::from_value(sent, ROWS));
+    *columns.last_mut().context("no columns")? = Arc::new(Int64Array::from_value(number, ROWS));
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 

@@ -7,6 +7,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use trackside_core::log::Frame;
 
 /// Names of counts in frames.
 pub(crate) mod names {
@@ -20,6 +21,8 @@ pub(crate) mod names {
     pub(crate) const ROWLESS: &str = "rowless";
     /// Clean and models: input rows worked through.
     pub(crate) const CONSUMED: &str = "consumed";
+    /// Clean and models: input rows that stood in a damaged part of the log and were never seen.
+    pub(crate) const LOST: &str = "lost";
     /// Clean: rows written to `clean`.
     pub(crate) const CLEAN: &str = "clean";
     /// Clean: rows dropped by a rule; followed by the rule's name.
@@ -55,6 +58,15 @@ pub(crate) fn add(counts: &mut Counts, name: &str, by: u64) {
             None => _ = counts.insert(name.to_owned(), by),
         }
     }
+}
+
+/// Input rows that a stage will never see, found out at a frame that it does see: the frame's own cumulative count of
+/// `written` rows, less its rows from `row` on, against what the stage has counted. A log steps over damage that it has
+/// quarantined; without this its rows would be in flight for ever.
+pub(crate) fn lost_before(frame: &Frame, row: usize, written: &str, counts: &Counts) -> u64 {
+    let count = |counts: &Counts, name: &str| counts.get(name).copied().unwrap_or(0);
+    let before = count(&frame.meta.counts, written).saturating_sub((frame.num_rows.saturating_sub(row)) as u64);
+    before.saturating_sub(count(counts, names::CONSUMED) + count(counts, names::LOST))
 }
 
 /// Where a stage publishes its counts for status and metrics: written after each append, read by anyone.
@@ -102,9 +114,11 @@ pub struct CleanSum {
     pub filtered_by: BTreeMap<String, u64>,
     /// Dead letters' rows sent back to cleaning.
     pub retried: u64,
+    /// Rows that stood in a damaged part of the log, which is quarantined.
+    pub lost: u64,
     /// Rows received or sent back that cleaning has not seen yet.
     pub in_flight: u64,
-    /// `received + retried = clean + dead + filtered + in flight`.
+    /// `received + retried = clean + dead + filtered + lost + in flight`.
     pub balanced: bool,
 }
 
@@ -121,9 +135,11 @@ pub struct ModelSum {
     pub skipped: u64,
     /// Dead letters' rows sent back to it.
     pub retried: u64,
+    /// Rows that stood in a damaged part of the log, which is quarantined.
+    pub lost: u64,
     /// Rows that it has not seen yet.
     pub in_flight: u64,
-    /// `clean + retried = scored + dead + skipped + in flight`.
+    /// `clean + retried = scored + dead + skipped + lost + in flight`.
     pub balanced: bool,
 }
 
@@ -187,16 +203,17 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
     let (taken, received, dead) = (ingest.get(names::TAKEN), ingest.get(names::RECEIVED), ingest.get(names::DEAD));
     let (consumed, cleaned) = (clean.get(names::CONSUMED), clean.get(names::CLEAN));
     let filtered_by = clean.filtered();
-    let filtered = filtered_by.values().sum();
+    let (filtered, lost) = (filtered_by.values().sum(), clean.get(names::LOST));
     let (again, retried, back) =
         (ingest.get(names::RETRIED_INGEST), ingest.get(names::RETRIED_CLEAN), clean.get(names::RETRIED));
     let model = |(name, model): &(String, Totals)| {
         let (consumed, scored) = (model.get(names::CONSUMED), model.get(names::SCORED));
         let (dead, skipped) = (model.get(names::DEAD), model.get(names::SKIPPED));
         let (retried, back) = (ingest.get(&format!("{}{name}", names::RETRIED_MODEL)), model.get(names::RETRIED));
-        let balanced = consumed + back == scored + dead + skipped && consumed <= cleaned && back <= retried;
-        let in_flight = cleaned.saturating_sub(consumed) + retried.saturating_sub(back);
-        (name.clone(), ModelSum { clean: cleaned, scored, dead, skipped, retried, in_flight, balanced })
+        let lost = model.get(names::LOST);
+        let balanced = consumed + back == scored + dead + skipped && consumed + lost <= cleaned && back <= retried;
+        let in_flight = cleaned.saturating_sub(consumed + lost) + retried.saturating_sub(back);
+        (name.clone(), ModelSum { clean: cleaned, scored, dead, skipped, retried, lost, in_flight, balanced })
     };
     Sums {
         ingest: IngestSum {
@@ -213,9 +230,10 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
             filtered,
             filtered_by,
             retried,
-            in_flight: received.saturating_sub(consumed) + retried.saturating_sub(back),
+            lost,
+            in_flight: received.saturating_sub(consumed + lost) + retried.saturating_sub(back),
             balanced: consumed + back == cleaned + clean.get(names::DEAD) + filtered
-                && consumed <= received
+                && consumed + lost <= received
                 && back <= retried
                 && cleaned == clean.rows,
         },

@@ -62,6 +62,7 @@ export function sumsOf(status: Status): Sum[] {
         { name: "clean", n: clean.clean },
         { name: "dead", n: clean.dead },
         { name: "filtered", n: clean.filtered },
+        ...lost(clean.lost),
         { name: "in flight", n: clean.in_flight },
       ],
       balanced: clean.balanced,
@@ -74,6 +75,7 @@ export function sumsOf(status: Status): Sum[] {
         { name: "scored", n: sum.scored },
         { name: "dead", n: sum.dead },
         { name: "skipped", n: sum.skipped, red: sum.skipped > 0 },
+        ...lost(sum.lost),
         { name: "in flight", n: sum.in_flight },
       ],
       balanced: sum.balanced,
@@ -82,6 +84,7 @@ export function sumsOf(status: Status): Sum[] {
   ];
 }
 
+const lost = (n: number): Term[] => (n > 0 ? [{ name: "lost to damage", n, red: true }] : []);
 const retried = (n: number | undefined): Term[] => (n !== undefined && n > 0 ? [{ name: "retried", n }] : []);
 
 function sumRow(first: Sum) {

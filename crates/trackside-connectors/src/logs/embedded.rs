@@ -84,7 +84,7 @@ impl Log for Embedded {
 struct Writer {
     writer: trackside_log::Writer,
     meta: Vec<u8>,
-    sections: Vec<Vec<u8>>,
+    sections: Vec<(ipc::Encoder, Vec<u8>)>,
 }
 
 impl LogWriter for Writer {
@@ -93,15 +93,15 @@ impl LogWriter for Writer {
         serde_json::to_writer(&mut self.meta, &draft.meta)
             .map_err(|error| LogError::Other(format!("cannot write a frame's meta as JSON: {error}")))?;
         let wanted = self.sections.len().max(draft.sections.len());
-        self.sections.resize_with(wanted, Vec::new);
-        for ((_, batch), section) in draft.sections.iter().zip(&mut self.sections) {
-            ipc::encode(batch, section)?;
+        self.sections.resize_with(wanted, Default::default);
+        for ((_, batch), (encoder, section)) in draft.sections.iter().zip(&mut self.sections) {
+            encoder.encode(batch, section)?;
         }
         let sections: Vec<(u16, &[u8])> = draft
             .sections
             .iter()
             .zip(&self.sections)
-            .map(|((kind, _), bytes)| (*kind as u16, bytes.as_slice()))
+            .map(|((kind, _), (_, bytes))| (*kind as u16, bytes.as_slice()))
             .collect();
         let rows = draft.sections.iter().find(|(kind, _)| *kind == SectionKind::Rows).map(|(_, batch)| batch);
         let frame = Draft {

@@ -20,7 +20,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::writer::{
+    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, StreamWriter, write_message,
+};
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,19 +31,80 @@ use trackside_core::log::LogError;
 /// Alignment of every message and buffer, from the start of the section.
 pub const ALIGNMENT: usize = 64;
 
-/// Writes the batch into `out`, whose old content goes and whose memory is used again.
+/// Writes the batch into `out`, whose old content goes and whose memory is used again. Whoever writes many keeps an
+/// [`Encoder`].
 pub fn encode(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), LogError> {
-    out.clear();
-    write(batch, out).map_err(|error| {
-        LogError::Other(format!("cannot encode a batch of {} rows as Arrow IPC: {error}", batch.num_rows()))
-    })
+    Encoder::default().encode(batch, out)
 }
 
-fn write(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?;
-    let mut writer = StreamWriter::try_new_with_options(out, batch.schema_ref(), options)?;
+/// Rows up to which writing the schema anew costs more than copying the rows once more.
+const SMALL: usize = 1024;
+
+/// Encodes batches of one topic. It remembers the last schema's message, as the [`Decoder`] does.
+#[derive(Default)]
+pub struct Encoder {
+    known: Option<Written>,
+    generator: IpcDataGenerator,
+    context: IpcWriteContext,
+}
+
+/// A schema that was written: its message, and how many dictionaries it speaks of.
+struct Written {
+    schema: SchemaRef,
+    message: Vec<u8>,
+    dictionaries: usize,
+}
+
+impl Encoder {
+    /// Writes the batch into `out`, whose old content goes and whose memory is used again.
+    pub fn encode(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), LogError> {
+        out.clear();
+        let flat = batch.schema_ref().fields().iter().all(|field| !field.data_type().is_nested());
+        let written = if batch.num_rows() <= SMALL && flat { self.small(batch, out) } else { whole(batch, out) };
+        written.map_err(|error| {
+            LogError::Other(format!("cannot encode a batch of {} rows as Arrow IPC: {error}", batch.num_rows()))
+        })
+    }
+
+    fn small(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let options = options()?;
+        let mut tracker = DictionaryTracker::new(false);
+        match self.known.as_ref().filter(|known| known.schema == *batch.schema_ref()) {
+            Some(known) => {
+                out.extend_from_slice(&known.message);
+                // Dictionaries are numbered in the schema's order, as its message says.
+                (0..known.dictionaries).for_each(|_| _ = tracker.next_dict_id());
+            }
+            None => {
+                let schema = batch.schema();
+                let message = self.generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut tracker, &options);
+                write_message(&mut *out, message, &options)?;
+                self.known = Some(Written { schema, message: out.clone(), dictionaries: tracker.dict_id().len() });
+            }
+        }
+        let (dictionaries, rows) = self.generator.encode(batch, &mut tracker, &options, &mut self.context)?;
+        for message in dictionaries.into_iter().chain([rows]) {
+            write_message(&mut *out, message, &options)?;
+        }
+        out.extend_from_slice(&END);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("known", &self.known.as_ref().map(|known| &known.schema)).finish()
+    }
+}
+
+fn whole(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let mut writer = StreamWriter::try_new_with_options(out, batch.schema_ref(), options()?)?;
     writer.write(batch)?;
     writer.finish()
+}
+
+fn options() -> Result<IpcWriteOptions, ArrowError> {
+    IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
 }
 
 /// The batch of a section, for a single look; whoever reads many keeps a [`Decoder`].
@@ -202,6 +265,8 @@ impl Messages {
 }
 
 const CONTINUATION: [u8; 4] = [0xFF; 4];
+/// The mark, and no length: nothing follows.
+const END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
 
 fn root(head: &[u8]) -> Result<arrow::ipc::Message<'_>, ArrowError> {
     root_as_message(head).map_err(|error| unfit(format!("a message cannot be read: {error}")))
@@ -278,6 +343,19 @@ pub(super) mod tests {
                 assert_eq!(&opened.column(number).unwrap(), column);
             }
             assert!(opened.column(part.num_columns()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_remembered_schema_changes_no_byte() {
+        let (mut encoder, mut quick, mut plain) = (Encoder::default(), Vec::new(), Vec::new());
+        let batch = all_types();
+        let other = batch.project(&[1, 3]).unwrap();
+        for part in [&batch, &batch.slice(1, 2), &other, &batch, &batch, &other.slice(3, 1), &other.slice(0, 0)] {
+            encoder.encode(part, &mut quick).unwrap();
+            plain.clear();
+            whole(part, &mut plain).unwrap();
+            assert!(quick == plain, "{part:?}");
         }
     }
 

@@ -10,7 +10,7 @@
 
 use crate::config::Block;
 use crate::derived;
-use crate::ledger::{Board, Counts, add, names};
+use crate::ledger::{Board, Counts, add, lost_before, names};
 use crate::metrics::{Meter, StageState};
 use crate::offline::fitted;
 use crate::policy::Backoff;
@@ -355,11 +355,16 @@ impl CleanStage {
     fn step(&mut self, chain: &mut Chain, frames: &[Frame], counts: &mut Counts) -> Result<Position, Failure> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Err(Failure::stop("no frames")) };
         let input = InputRange { epoch: first.epoch, from: first.first, to: last.end };
-        let consumed: usize = frames.iter().map(|frame| frame.num_rows).sum();
         let word = first.meta.letter.as_deref();
         let cleaned = run_chain(chain, frames)?;
         let now = now();
-        let mut next = counts.clone();
+        let (mut next, mut passed) = (counts.clone(), 0);
+        for frame in frames {
+            let lost = lost_before(frame, 0, names::RECEIVED, &next);
+            add(&mut next, names::LOST, lost);
+            add(&mut next, names::CONSUMED, frame.num_rows as u64);
+            passed += lost + frame.num_rows as u64;
+        }
         let mut sections = Vec::new();
         let mut rows = 0;
         if let Some(cleaned) = cleaned {
@@ -376,7 +381,6 @@ impl CleanStage {
                 sections.push((SectionKind::DeadLetters, dead_letter::batch(&cleaned.dead, now)));
             }
         }
-        add(&mut next, names::CONSUMED, consumed as u64);
         add(&mut next, names::RETRIED, u64::from(word.is_some_and(|word| word.is_retry_at(Stage::Clean))));
         add(&mut next, names::ROWLESS, u64::from(rows == 0));
         let (mut kind, mut letter) = (last.meta.kind, None);
@@ -394,7 +398,7 @@ impl CleanStage {
         let end = derived::append(&self.writer, &draft, &self.space, &self.stop, &self.meter)?.end;
         *counts = draft.meta.counts;
         self.board.publish(counts, end);
-        self.consumed.fetch_add(consumed as u64, Relaxed);
+        self.consumed.fetch_add(passed, Relaxed);
         self.meter.rows.fetch_add(rows as u64, Relaxed);
         self.meter.lag.store(self.reader.published().saturating_sub(input.to), Relaxed);
         self.meter.latency.note(crate::wall::now() - first.ingest_time);

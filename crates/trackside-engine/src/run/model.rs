@@ -382,7 +382,7 @@ impl ModelStage {
         let unfit = |error| {
             Failure::stop(format!("the answers of model `{}` do not fit their schema: {error}", self.model.name))
         };
-        add(&mut counts, batch.counted_as(), batch.rows() as u64);
+        batch.count(&mut counts);
         if let Some(table) = batch.table().map_err(unfit)? {
             if let Some(reply) = reply {
                 let scores = self
@@ -476,7 +476,7 @@ impl ModelStage {
             let batch = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX).map_err(from_log)?;
             let Some(batch) = batch else { break };
             let mut counts = session.counts.clone();
-            add(&mut counts, batch.counted_as(), batch.rows() as u64);
+            batch.count(&mut counts);
             add(&mut counts, names::SKIPPED, batch.rows() as u64);
             self.append(session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
         }

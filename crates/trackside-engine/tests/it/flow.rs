@@ -2,6 +2,8 @@
 
 use crate::support::*;
 use std::fs;
+use trackside_connectors::logs::embedded::Embedded;
+use trackside_core::log::{Budget, End, Log};
 
 const BLOCKS: &str = r#"
 [[source]]
@@ -70,4 +72,32 @@ fn a_table_of_another_log_is_not_waited_upon_in_silence() {
     let stopped = || engine.status().stages.iter().find(|s| s.name == "parquet").and_then(|s| s.detail.clone());
     wait("the sink to say so", || stopped().is_some_and(|detail| detail.contains("belongs to another data directory")));
     assert!(engine.drain(PATIENCE).clean < whole.clean);
+}
+
+#[test]
+fn rows_in_a_damaged_frame_are_counted_as_lost_and_all_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("events.jsonl"), events(30_000)).unwrap();
+    let text = text(1, BLOCKS);
+    let before = finish(&start(folder.path(), &text));
+    // Cleaning begins anew, over a log whose second frame of rows has a flipped bit.
+    let data = folder.path().join("data");
+    for gone in ["log/clean", "snapshots", "tables"] {
+        _ = fs::remove_dir_all(data.join(gone));
+    }
+    let log = Embedded::open(&data, Default::default()).unwrap();
+    let all = Budget { bytes: u64::MAX, frames: usize::MAX };
+    let frames = log.reader("received", 0).unwrap().read(0, all, End::Durable).unwrap();
+    let hit = frames.iter().filter(|frame| frame.num_rows > 0).nth(1).unwrap();
+    let place = hit.location.clone().unwrap();
+    let mut bytes = fs::read(&*place.path).unwrap();
+    bytes[(place.rows_at + place.rows_length / 2) as usize] ^= 1;
+    fs::write(&*place.path, bytes).unwrap();
+    drop(log);
+
+    let after = finish(&start(folder.path(), &text));
+    assert_eq!((after.received, after.sums.clean.lost), (before.received, hit.num_rows as u64));
+    assert!(after.balanced && after.in_flight == 0, "{:?}", after.sums);
+    assert_eq!(after.table_rows, after.clean);
+    assert!(after.clean > before.clean / 3 && after.clean < before.clean, "{} of {}", after.clean, before.clean);
 }

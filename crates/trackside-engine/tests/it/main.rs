@@ -4,8 +4,8 @@
 
 mod config;
 mod flow;
-mod formats;
 mod follow;
+mod formats;
 mod letters;
 mod models;
 mod reload;

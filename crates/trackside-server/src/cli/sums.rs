@@ -21,6 +21,7 @@ pub(crate) fn lines(sums: &Sums) -> Vec<String> {
     let mut lines =
         vec![line("ingest", ingest.balanced, taken, vec![("received", ingest.received), ("dead", ingest.dead)])];
     let mut right = vec![("clean", clean.clean), ("dead", clean.dead), ("filtered", clean.filtered)];
+    right.extend((clean.lost > 0).then_some(("lost to damage", clean.lost)));
     right.extend((clean.in_flight > 0).then_some(("in flight", clean.in_flight)));
     let mut text = line("clean", clean.balanced, left("received", clean.received, clean.retried), right);
     let rules: Vec<String> = clean.filtered_by.iter().map(|(rule, n)| format!("{rule} {}", count(*n))).collect();
@@ -30,6 +31,7 @@ pub(crate) fn lines(sums: &Sums) -> Vec<String> {
     lines.push(text);
     for (name, sum) in &sums.models {
         let mut right = vec![("scored", sum.scored), ("dead", sum.dead), ("skipped", sum.skipped)];
+        right.extend((sum.lost > 0).then_some(("lost to damage", sum.lost)));
         right.extend((sum.in_flight > 0).then_some(("in flight", sum.in_flight)));
         lines.push(line(name, sum.balanced, left("clean", sum.clean, sum.retried), right));
     }

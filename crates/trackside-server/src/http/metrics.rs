@@ -69,6 +69,9 @@ fn sums(page: &mut Page, sums: &Sums) {
         "Clean rows that a model passed over",
         sums.models.iter().map(|(n, s)| (model(n), s.skipped)),
     );
+    let lost = sums.models.iter().map(|(name, sum)| (stage(name), sum.lost));
+    let lost = [(stage("clean"), sums.clean.lost)].into_iter().chain(lost);
+    page.counters("lost", "Rows in damaged parts of the log, which are quarantined", lost);
     let waiting = [(stage("clean"), sums.clean.in_flight as f64)].into_iter();
     let waiting = waiting.chain(sums.models.iter().map(|(name, sum)| (stage(name), sum.in_flight as f64)));
     page.gauges("in_flight", "Rows that a stage has not seen yet", waiting);

@@ -1,6 +1,6 @@
 //! The rows of `clean` that a model is asked about next, and how they are split when one of them kills.
 
-use crate::ledger::names;
+use crate::ledger::{Counts, add, lost_before, names};
 use crate::run::clean::same_columns;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -163,11 +163,15 @@ impl Batch {
         }
     }
 
-    /// The name under which its rows count as worked through.
-    pub(super) fn counted_as(&self) -> &'static str {
-        match self.slices.first().and_then(Slice::key) {
-            Some(_) => names::RETRIED,
-            None => names::CONSUMED,
+    /// Counts its rows as worked through, and those before them that stood in a damaged part of the log as lost.
+    pub(super) fn count(&self, counts: &mut Counts) {
+        if self.slices.first().and_then(Slice::key).is_some() {
+            return add(counts, names::RETRIED, self.rows() as u64);
+        }
+        for slice in &self.slices {
+            let lost = lost_before(&slice.frame, slice.from, names::CLEAN, counts);
+            add(counts, names::LOST, lost);
+            add(counts, names::CONSUMED, (slice.to - slice.from) as u64);
         }
     }
 
@@ -276,8 +280,14 @@ mod tests {
         let gather = |frames: &[Arc<Frame>], from| Batch::gather(frames, from, 99, 99, u64::MAX).unwrap().unwrap();
         let all = [3, 5, 6].map(|from| gather(&frames, from));
         assert_eq!(all.each_ref().map(|batch| batch.range.to), [5, 6, 8]);
-        assert_eq!((all[1].keys(), all[1].offsets(), all[1].counted_as()), (vec![1], vec![5], "retried"));
-        assert_eq!((all[2].keys(), all[2].counted_as()), (vec![6, 7], "consumed"));
+        let counts = |batch: &Batch| {
+            let mut counts = Counts::new();
+            batch.count(&mut counts);
+            counts
+        };
+        assert_eq!((all[1].keys(), all[1].offsets()), (vec![1], vec![5]));
+        assert_eq!((counts(&all[1]).get("retried"), counts(&all[1]).get("consumed")), (Some(&1), None));
+        assert_eq!((all[2].keys(), counts(&all[2]).get("consumed")), (vec![6, 7], Some(&2)));
         assert_eq!(all[1].table().unwrap().unwrap().num_rows(), 1);
         let others = [frame(3, 2), back("other"), frame(6, 2)];
         assert_eq!(gather(&others, 3).keys(), [3, 4, 6, 7]);
