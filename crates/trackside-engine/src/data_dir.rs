@@ -52,7 +52,7 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[Strin
             data.display()
         ))
     };
-    fs::create_dir_all(data).map_err(|error| cannot("made", &error))?;
+    make(data).map_err(|error| cannot("made", &error))?;
     let path = data.join("meta.json");
     match fs::read(&path) {
         Ok(bytes) => check(&bytes, data, pipeline, partitions, series),
@@ -62,6 +62,17 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[Strin
         }
         Err(error) => Err(cannot("read", &error)),
     }
+}
+
+/// Makes the directory and those above it, durably: what is acknowledged lies in it.
+fn make(data: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = data.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    fs::create_dir_all(data)?;
+    for above in new.into_iter().filter_map(Path::parent) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn check(bytes: &[u8], data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {

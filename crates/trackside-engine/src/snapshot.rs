@@ -7,8 +7,10 @@
 //! File: one line of JSON (version, position, length, CRC of the body), then the body.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use trackside_connectors::sinks::files::Files;
 use trackside_core::error::Failure;
 use trackside_core::position::Position;
@@ -35,6 +37,8 @@ pub(crate) struct Snapshots {
     settings: String,
     /// Whether the folder was made durable in this life.
     made: AtomicBool,
+    /// Files that turned out to be damaged: they are no generation, and go with the next save.
+    damaged: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// A state and where in the input it stands: every row before was seen.
@@ -53,6 +57,7 @@ impl Snapshots {
             folder: data.join("snapshots").join(stage).join(partition.to_string()),
             settings: format!("{:016x}", hash(settings.as_bytes())),
             made: AtomicBool::new(false),
+            damaged: Mutex::default(),
         }
     }
 
@@ -66,6 +71,9 @@ impl Snapshots {
         }
         let bytes = encode(snapshot).map_err(|error| Failure::stop(format!("a snapshot: {error}")))?;
         let name = self.name(snapshot.position);
+        for broken in std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.files.remove(&broken)?;
+        }
         self.files.replace(&self.folder.join(name), &bytes)?;
         self.paths().into_iter().skip(GENERATIONS).try_for_each(|old| self.files.remove(&old))
     }
@@ -93,11 +101,12 @@ impl Snapshots {
 
     /// A snapshot, if the file can be read and is whole.
     fn read(&self, path: &Path) -> Option<Snapshot> {
-        let snapshot = self.files.read(path).ok().flatten().and_then(|bytes| parse(&bytes));
+        let bytes = self.files.read(path).ok().flatten()?;
         // The checksum is the state's; the name is the second witness of the position.
-        let snapshot = snapshot.filter(|s| path.file_name().is_some_and(|name| *name == *self.name(s.position)));
+        let snapshot = parse(&bytes).filter(|s| path.file_name().is_some_and(|name| *name == *self.name(s.position)));
         if snapshot.is_none() {
             tracing::warn!(file = %path.display(), "a snapshot is damaged or of another version; the older one is used");
+            self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_path_buf());
         }
         snapshot
     }
@@ -164,6 +173,8 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&newest, bytes).unwrap();
         assert_eq!(snapshots.load(limit), Some(at(20)));
+        snapshots.save(&at(40)).unwrap();
+        assert_eq!(snapshots.oldest(), Some(at(20)), "a damaged one does not take a sound one's place");
         assert_eq!(Snapshots::new(&files, folder.path(), "clean", 0, "other settings").load(limit), None);
     }
 }

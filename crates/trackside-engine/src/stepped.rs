@@ -64,7 +64,7 @@ struct Cleaner {
 pub struct Stepped {
     log: Arc<dyn Log>,
     received: Arc<Received>,
-    door: SourceDoor,
+    door: Arc<SourceDoor>,
     derived: Vec<Derived>,
     cleaners: Vec<Cleaner>,
     sinks: Vec<Sinking>,
@@ -82,8 +82,8 @@ impl Stepped {
         let writers = partitions.clone().map(|p| log.writer(RECEIVED, p, &mut |_| true)).collect::<Result<_, _>>()?;
         let received =
             Received::new(pipeline.layout.clone(), writers, pipeline.pipeline.max_lag, open.clone(), Arc::default());
-        let door =
-            SourceDoor { name: "simulated".into(), received: received.clone(), meter: Meter::shared(), stop: open };
+        let name = "simulated".to_owned();
+        let door = Arc::new(SourceDoor { name, received: received.clone(), meter: Meter::shared(), stop: open });
         let max_bytes = pipeline.retention.max_mib << 20;
         let mut stepped =
             Self { log, received, door, derived: Vec::new(), cleaners: Vec::new(), sinks: Vec::new(), max_bytes };
@@ -184,6 +184,11 @@ impl Stepped {
     /// How many sinks there are: one a table, origin and partition.
     pub fn sinks(&self) -> usize {
         self.sinks.len()
+    }
+
+    /// The one source's door.
+    pub fn door(&self) -> Arc<dyn Door> {
+        self.door.clone()
     }
 
     /// Hands a delivery through the door.
