@@ -7,6 +7,8 @@
 
 mod bugs;
 mod loadgen;
+mod sim;
+mod sweep;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -31,6 +33,10 @@ enum Command {
     },
     /// Sends events and notes what it sent and what it was told
     Loadgen(loadgen::Options),
+    /// The product's log, cleaning and tables on a simulated disk that fails by a seed
+    Sim(sim::Options),
+    /// Torn tails and flipped bits, at every place of a log
+    Sweep(sweep::SweepOptions),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn main() -> ExitCode {
             println!("{summary}");
             ExitCode::SUCCESS
         }),
+        Command::Sweep(options) => sweep::run(options).map(|well| ExitCode::from(u8::from(!well))),
+        Command::Sim(options) => sim::run(options).map(|well| ExitCode::from(u8::from(!well))),
     };
     code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
