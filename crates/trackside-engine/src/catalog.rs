@@ -2,6 +2,13 @@
 
 pub(crate) mod logs;
 
+/// What [`crate::stepped`] drives by hand.
+#[cfg(feature = "testing")]
+pub(crate) mod stepped {
+    pub(crate) use trackside_connectors::logs::embedded::Embedded;
+    pub(crate) use trackside_connectors::sinks::parquet::Parquet;
+}
+
 use crate::config::{Block, Pipeline};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -6,12 +6,12 @@
 //!
 //! File: one line of JSON (version, position, length, CRC of the body), then the body.
 
+use crate::catalog::Files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use trackside_connectors::sinks::files::Files;
 use trackside_core::error::Failure;
 use trackside_core::position::Position;
 

@@ -7,6 +7,8 @@
 //! Partitions of one pipeline; sinks are Parquet tables; no models.
 
 use crate::catalog;
+use crate::catalog::Files;
+use crate::catalog::stepped::{Embedded, Parquet};
 use crate::config::Pipeline;
 use crate::derived::{Derived, SharedWriter, lock, sync_all};
 use crate::ledger::{Board, Sums, Totals, names, sums};
@@ -22,9 +24,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use trackside_connectors::logs::embedded::Embedded;
-use trackside_connectors::sinks::files::Files;
-use trackside_connectors::sinks::parquet::Parquet;
 use trackside_core::component;
 use trackside_core::error::{Action, Failure};
 use trackside_core::log::{Log, LogError, SectionKind};

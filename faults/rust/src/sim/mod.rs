@@ -253,7 +253,7 @@ fn full_disk(world: &mut World, seed: u64, found: &mut Found) -> Result<()> {
 /// The k-th fsync fails: of a file or of a directory, once or for ever.
 fn failed_fsync(world: &mut World, seed: u64, found: &mut Found) -> Result<()> {
     world.start()?;
-    let (k, once) = (1 + seed % 100, seed / 100 % 2 == 0);
+    let (k, once) = (1 + seed % 100, (seed / 100).is_multiple_of(2));
     let kind = [OpKind::SyncData, OpKind::SyncDir][(seed / 200 % 2) as usize];
     world.failing = true;
     world.disk.plan(move |op| (op.kind == kind && (op.nth == k || op.nth > k && !once)).then_some(Fault::Error(EIO)));
