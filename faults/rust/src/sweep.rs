@@ -85,7 +85,7 @@ pub(crate) fn run(options: SweepOptions) -> Result<bool> {
         }
         other => bail!("row {other} is no sweep; choose from 5, 6"),
     }
-    let slow = found.slowest > RECOVERY;
+    let slow = options.row == 5 && found.slowest > RECOVERY;
     let bars: Vec<String> = slow.then(|| format!("a recovery took {:?}", found.slowest)).into_iter().collect();
     let seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     if !options.json {
@@ -148,7 +148,8 @@ fn filled(disk: &SimulatedVfs, options: Options, bytes: u64, salt: u8, longest: 
             break;
         }
         writer.append(&draft)?;
-        if first % 64 == 0 {
+        // Each frame tells that those before it were durable: an owner without a control page knows by that.
+        if bytes < LARGE || first % 64 == 0 {
             writer.syncer().sync()?;
         }
     }
