@@ -27,6 +27,7 @@ from trackside.errors import FrameError, did_you_mean
 from trackside.index import Ids, Index, Key
 
 Floats = npt.NDArray[np.float64]
+FLOAT64 = np.dtype(np.float64)
 
 
 class Batch:
@@ -97,7 +98,7 @@ class Batch:
         column = self._columns.column(name)
         if isinstance(column, list):
             raise FrameError(f"field `{name}` is text; read it with batch.strings({name!r})")
-        if column.dtype == np.float64:
+        if column.dtype == FLOAT64:
             return column
         return column.astype(np.float64) if column.dtype.kind != "M" else column.view(np.int64).astype(np.float64)
 

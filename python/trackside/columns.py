@@ -90,6 +90,8 @@ class PlainColumns:
 class NativeColumns:
     """Columns of a native batch, looked at where they lie."""
 
+    __slots__ = ("_names", "native", "rows")
+
     def __init__(self, native: _native.Batch) -> None:
         self.native = native
         self.rows = native.num_rows

@@ -35,14 +35,17 @@ class Wire:
 
     def receive(self) -> tuple[dict[str, Any] | bytes, memoryview]:
         """Wait for the next message: (header, body), an update's header as bytes. The body is good until then."""
-        have = self._fill(0, PREFIX.size)
+        have = self._receive(self._view)  # a request comes in one piece, mostly
+        if have < PREFIX.size:
+            have = self._fill(have, PREFIX.size)
         header_length, kind, body_length = PREFIX.unpack_from(self._buffer)
         if header_length > HEADER_LENGTH_MAX or body_length > BODY_LENGTH_MAX:
             raise Closed(f"a message of {header_length} + {body_length} bytes is over the limit")
         start, end = PREFIX.size + header_length, PREFIX.size + header_length + body_length
         if end > len(self._buffer):
             self._grow(have, end)
-        self._fill(have, end)
+        if have < end:
+            self._fill(have, end)
         header, body = bytes(self._view[PREFIX.size : start]), self._view[start:end]
         return header if kind == UPDATE else json.loads(header), body
 
@@ -65,14 +68,17 @@ class Wire:
 
     def _fill(self, have: int, wanted: int) -> int:
         while have < wanted:
-            try:
-                got = self._sock.recv_into(self._view[have:])
-            except OSError as error:
-                raise Closed(str(error)) from None
-            if not got:
-                raise Closed("the engine closed the socket")
-            have += got
+            have += self._receive(self._view[have:])
         return have
+
+    def _receive(self, into: memoryview) -> int:
+        try:
+            got = self._sock.recv_into(into)
+        except OSError as error:
+            raise Closed(str(error)) from None
+        if not got:
+            raise Closed("the engine closed the socket")
+        return got
 
     def _grow(self, have: int, wanted: int) -> None:
         larger = bytearray(wanted)
