@@ -11,21 +11,22 @@ from collections.abc import Callable
 
 from row import Context, Result, Row
 
-from rows import disk, kills, sinks
+from rows import kills, sinks
 from rows.simulated import ask
 
 SIMULATED = {
     "ack-before-fsync": ("sim", "--row", "3"),
     "skip-dir-fsync": ("sim", "--row", "3"),
     "swallow-eio": ("sim", "--row", "9"),
+    "ignore-position": ("sim", "--row", "3"),
+    "drop-when-full": ("sim", "--row", "8"),
     "accept-bad-crc": ("sweep", "--row", "6"),
 }
-"""Needs a disk that forgets, fails or flips; the simulator ends with the first seed that shows the bug."""
+"""Needs a disk that forgets, fails, flips or fills at the right moment; the simulator ends with the first seed that
+shows the bug. A killed process shows some of these too, but only by luck: two of them came out once and not again."""
 
 REAL: dict[str, tuple[Callable[[Context], Result], int]] = {
     "trim-before-reader": (sinks.sink_down, 16),
-    "ignore-position": (kills.kills, 12),
-    "drop-when-full": (disk.full_disk, 1),
     "send-twice": (kills.kills, 3),
 }
 """Which row catches it, and with how many faults."""
