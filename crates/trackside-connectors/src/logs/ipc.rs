@@ -10,7 +10,7 @@
 //! let batch = trackside_core::testing::events(&[(1, "pump", 2.5)]);
 //! let mut section = Vec::new();
 //! ipc::encode(&batch, &mut section)?;
-//! assert_eq!(ipc::decode(section.into())?, batch);
+//! assert_eq!(ipc::Decoder::default().decode(section.into())?, batch);
 //! # Ok::<(), trackside_core::log::LogError>(())
 //! ```
 
@@ -105,11 +105,6 @@ fn whole(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
 
 fn options() -> Result<IpcWriteOptions, ArrowError> {
     IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
-}
-
-/// The batch of a section, for a single look; whoever reads many keeps a [`Decoder`].
-pub fn decode(section: Buffer) -> Result<RecordBatch, LogError> {
-    Decoder::default().decode(section)
 }
 
 /// Decodes sections of one topic. It remembers the last schema: a topic's frames all carry the same, and reading it
@@ -336,7 +331,7 @@ pub(super) mod tests {
         let mut section = Vec::new();
         for part in [batch.clone(), batch.slice(1, 2), batch.slice(0, 0), batch.slice(3, 1)] {
             encode(&part, &mut section).unwrap();
-            assert_eq!(decode(Buffer::from(section.as_slice())).unwrap(), part);
+            assert_eq!(Decoder::default().decode(Buffer::from(section.as_slice())).unwrap(), part);
             let opened = Decoder::default().open(Buffer::from(section.as_slice())).unwrap();
             assert_eq!((opened.num_rows(), opened.schema()), (part.num_rows(), part.schema_ref()));
             for (number, column) in part.columns().iter().enumerate() {
@@ -366,7 +361,7 @@ pub(super) mod tests {
         let twice = [&section[..], &section[..]].concat();
         for broken in [&b""[..], &section[..section.len() / 2], &section[..100], b"hello, world, how are you?", &twice]
         {
-            let error = decode(Buffer::from(broken)).unwrap_err();
+            let error = Decoder::default().decode(Buffer::from(broken)).unwrap_err();
             assert!(matches!(error, LogError::Damaged(_)), "{error}");
         }
     }
