@@ -72,7 +72,7 @@ pub(crate) struct Batch {
 }
 
 /// Rows at hand, or rows of one frame whose columns are decoded when they are asked for: a model looks at one or two.
-enum Held {
+pub(crate) enum Held {
     Rows(RecordBatch),
     Frame { section: Encoded, from: usize, length: usize, columns: Vec<OnceLock<ArrayRef>> },
 }
@@ -256,25 +256,28 @@ impl Update {
 }
 
 /// Rows of one frame, and the offset of the first of them.
-type Part = (u64, Held);
+pub(crate) type Part = (u64, Held);
 
 fn open(place: &Place) -> PyResult<Part> {
     let Place { path, section_at, section_length, base, from, to } = place;
     let opened = MAPS.lock().unwrap_or_else(PoisonError::into_inner).open(path, *section_at, *section_length);
-    let section = opened.map_err(unreadable)?;
-    let (from, to) = (*from as usize, *to as usize);
+    part(opened.map_err(unreadable)?, *base, *from as usize, *to as usize)
+}
+
+/// Rows `from..to` of a section whose first row stands at `base`.
+pub(crate) fn part(section: Encoded, base: u64, from: usize, to: usize) -> PyResult<Part> {
     if from > to || to > section.num_rows() {
         return Err(wrong(format!("rows {from} to {to} of a frame that has {}", section.num_rows())));
     }
     Ok((base + from as u64, Held::frame(section, from, to - from)))
 }
 
-fn unreadable(error: LogError) -> PyErr {
+pub(crate) fn unreadable(error: LogError) -> PyErr {
     PyOSError::new_err(error.to_string())
 }
 
 /// Parts with the offset of their first row, as one batch.
-fn joined(mut parts: Vec<Part>, skip: &HashSet<u64>) -> PyResult<Batch> {
+pub(crate) fn joined(mut parts: Vec<Part>, skip: &HashSet<u64>) -> PyResult<Batch> {
     if parts.len() == 1
         && skip.is_empty()
         && let Some((first, held)) = parts.pop()

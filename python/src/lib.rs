@@ -14,6 +14,7 @@ mod detectors;
 mod frames;
 mod in_process;
 mod series;
+mod tail;
 
 use pyo3::prelude::*;
 
@@ -36,6 +37,8 @@ mod _native {
     use super::frames::{Batch, Update};
     #[pymodule_export]
     use super::series::SeriesIndex;
+    #[pymodule_export]
+    use super::tail::{Found, Tail};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

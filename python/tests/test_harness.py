@@ -9,6 +9,7 @@ import pytest
 from fake_native import update_of, write_frame
 
 from trackside.harness import Harness
+from trackside.wire import JSON
 
 HERE = Path(__file__).parent
 
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 def load(use, **more):
     header = {"op": "load", "use": f"models_for_tests.py:{use}", "base": str(HERE), "tags": ["device"], **more}
     harness = Harness(fake_native)
-    answer, _ = harness.answer(header)
+    answer, _ = harness.answer(JSON, header)
     return harness, answer
 
 

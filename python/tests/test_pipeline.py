@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 import subprocess
 import sys
 import threading
@@ -50,6 +51,15 @@ use = "{use}"
 field = "value"
 mode = "{mode}"
 """
+
+
+TAIL = struct.Struct("<QQIIII")
+
+
+def tail_of(place, offset=0, rows=1000, wait_ms=0):
+    """The engine's question to a worker at the end of the log, by the description in its `worker/tail.rs`."""
+    name, path = b"m", str(place).encode()
+    return TAIL.pack(offset, rows, 2**32 - 1, wait_ms, len(name), len(path)) + name + path
 
 
 def write(folder, models):
@@ -204,3 +214,32 @@ def test_the_command_answers_its_exit_code():
     wrong = subprocess.run([*words, "upp"], capture_output=True, text=True, timeout=WAIT, check=False)
     assert wrong.returncode == 2
     assert "up" in wrong.stderr
+
+
+def test_a_worker_that_waits_by_itself_finds_what_the_log_holds(ran):
+    _, folder = ran
+    place = folder / "data" / "log" / "clean" / "0"
+    tail, at, offsets, values = _native.Tail(), 0, [], []
+    while (found := tail.wait(tail_of(place, at, rows=700))).to > at:
+        at = found.to
+        if found.rows is not None:
+            assert found.rows.num_rows <= 700
+            offsets += found.rows.offsets().tolist()
+            values += found.rows.numpy("value").tolist()
+    batches = _native.connect(str(folder / "data")).batches("clean", None, None, False, None)
+    ours = [batch for batch in batches if batch.partition == 0]
+    assert offsets == [offset for batch in ours for offset in batch.offsets().tolist()]
+    assert values == [value for batch in ours for value in batch.numpy("value").tolist()]
+    nothing = tail.wait(tail_of(place, at, wait_ms=5))
+    assert (nothing.to, nothing.rows) == (at, None)
+
+
+def test_a_wait_that_cannot_be_is_an_error_with_a_reason(ran, tmp_path):
+    _, folder = ran
+    tail, message = _native.Tail(), tail_of(folder / "data" / "log" / "clean" / "0")
+    for garbage in (b"", message[:-1], message + b"x", b"\xff" * 64):
+        with pytest.raises(ValueError, match="cannot be read"):
+            tail.wait(garbage)
+    with pytest.raises(OSError, match="control"):
+        tail.wait(tail_of(tmp_path))
+    assert tail.wait(message).rows is not None, "it goes on"

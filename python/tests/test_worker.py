@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_native import update_of, write_frame
 
-from trackside.wire import PREFIX, Closed, Wire
+from trackside.wire import JSON, PREFIX, UPDATE, Closed, Wire
 from trackside.worker import PRINT_LENGTH_MAX, BoundedText
 
 HERE = Path(__file__).parent
@@ -56,13 +56,13 @@ class Engine:
         return code
 
     def update(self, frames):
-        self.wire.send(update_of(frames))
-        header, body = self.wire.receive()
+        self.wire.send(update_of(frames), kind=UPDATE)
+        _, header, body = self.wire.receive()
         return header, bytes(body)
 
     def ask(self, body=b"", **header):
         self.wire.send(header, [body] if body else [])
-        answer, data = self.wire.receive()
+        _, answer, data = self.wire.receive()
         return answer, bytes(data)
 
     def load(self, use, **options):
@@ -125,14 +125,14 @@ def test_ctrl_c_and_terminate_wait_for_the_engine(engine, tmp_path):
 
 def test_the_worker_ends_with_the_engine_even_while_it_computes(engine, tmp_path):
     assert engine.load("Loud", sleep=True)["ok"] is True
-    engine.wire.send(update_of([write_frame(tmp_path, 1)]))
+    engine.wire.send(update_of([write_frame(tmp_path, 1)]), kind=UPDATE)
     engine.sock.close()
     assert engine.wait() == 1
 
 
 def test_a_hanging_model_leaves_a_traceback_when_it_is_aborted(engine, tmp_path):
     assert engine.load("Loud", sleep=True, lines=1)["ok"] is True
-    engine.wire.send(update_of([write_frame(tmp_path, 1)]))
+    engine.wire.send(update_of([write_frame(tmp_path, 1)]), kind=UPDATE)
     assert engine.heard.wait(WAIT)  # it is in its loop
     engine.process.send_signal(signal.SIGABRT)
     assert engine.wait() == -signal.SIGABRT
@@ -160,8 +160,8 @@ def test_messages_of_any_size_arrive_whole_in_any_pieces():
         wire, body = Wire(theirs), os.urandom(300_000)
         sender = threading.Thread(target=Wire(ours).send, args=({"op": "x"}, [body[:1000], b"", body[1000:]]))
         sender.start()
-        header, got = wire.receive()
-        assert (header, bytes(got)) == ({"op": "x"}, body)
+        kind, header, got = wire.receive()
+        assert (kind, header, bytes(got)) == (JSON, {"op": "x"}, body)
         sender.join(WAIT)
         message = b'{"op":"y"}'
         for piece in (
@@ -171,7 +171,7 @@ def test_messages_of_any_size_arrive_whole_in_any_pieces():
         ):
             ours.send(piece)
         ours.send(b"ab")
-        header, got = wire.receive()
+        _, header, got = wire.receive()
         assert (header, bytes(got)) == ({"op": "y"}, b"ab")
         ours.close()
         with pytest.raises(Closed):

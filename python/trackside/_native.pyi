@@ -62,6 +62,26 @@ class Update:
     def batches(self, apart: bool) -> list[Batch]:
         """The rows as one batch, or `apart`, one for each frame in the log. OSError when they cannot be read."""
 
+class Tail:
+    """A worker's own eye on the end of the log."""
+
+    def __init__(self) -> None: ...
+    def wait(self, message: bytes) -> Found:
+        """Wait as the engine's message says, for a bounded time.
+
+        ValueError for bytes that are no such message, OSError when the log cannot be read.
+        """
+
+class Found:
+    """What came next in the log."""
+
+    @property
+    def to(self) -> int:
+        """The offset after it; the one that was asked from when nothing came."""
+    @property
+    def rows(self) -> Batch | None:
+        """None when nothing came, or only frames without rows."""
+
 def clean(batch: Batch, blocks: str, schema: str) -> tuple[Batch, Batch, dict[str, int]]:
     """Run the cleaners of a JSON list of blocks: (clean, dead, counts); ValueError when they do not fit the table.
 

@@ -4,9 +4,9 @@ The worker process feeds it messages from its socket; with `mode = "in_process"`
 harness is one model on one partition, used by one thread at a time. `call` takes and answers the very bytes of the
 protocol and never raises: what a model raises is an answer with the error in words and the traceback.
 
-Operations: `load`, `restore`, `snapshot`, `stop`, whose header is JSON, and the update, whose header has a form of its
-own (`_native.Update` reads it). After a failed update the state may be half moved; the engine restores (empty bytes = a
-fresh model) before it goes on.
+Operations: `load`, `restore`, `snapshot`, `stop`, whose header is JSON, and the two on every row's way, whose headers
+have forms of their own that `_native` reads: the update, which names rows, and the tail, which waits for them. After a
+failed one the state may be half moved; the engine restores (empty bytes = a fresh model) before it goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from trackside import load
+from trackside import load, wire
 from trackside.batch import Batch
 from trackside.columns import NativeColumns
 from trackside.errors import ModelError
@@ -43,6 +43,7 @@ class Harness:
     def __init__(self, native: Any = None) -> None:
         self._native = native
         self._judge: Judge | None = None
+        self._tail: Any = None
         self._tags: tuple[str, ...] = ()
         self._partition = 0
         self._operations: dict[str, Callable[[Header, Any], tuple[Header, Parts]]] = {
@@ -54,17 +55,17 @@ class Harness:
 
     def call(self, header: bytes | str, body: bytes = b"") -> tuple[bytes, bytes]:
         """One message of the protocol and its answer: (JSON header, body). Never raises."""
-        return _as_bytes(self.answer(json.loads(header), body))
+        return _as_bytes(self.answer(wire.JSON, json.loads(header), body))
 
     def call_update(self, header: bytes) -> tuple[bytes, bytes]:
         """The same for an update."""
-        return _as_bytes(self.answer(header))
+        return _as_bytes(self.answer(wire.UPDATE, header))
 
-    def answer(self, header: Header | bytes, body: Any = b"") -> tuple[Header, Parts]:
-        """Do what the header says, bytes being an update's; an exception, exit() included, becomes an answer."""
+    def answer(self, kind: int, header: Header | bytes, body: Any = b"") -> tuple[Header, Parts]:
+        """Do what a message says; an exception, exit() included, becomes an answer."""
         try:
             if isinstance(header, bytes):
-                return self._update(header)
+                return self._wait(header) if kind == wire.TAIL else self._update(header)
             operation = self._operations.get(header["op"])
             if operation is None:
                 raise ModelError(f"unknown operation `{header['op']}`; there are: {', '.join(self._operations)}")
@@ -120,14 +121,26 @@ class Harness:
     def _update(self, header: bytes) -> tuple[Header, Parts]:
         judge = self._loaded()
         update = self._native.Update(header)
-        scored: list[tuple[Batch, Scores]] = []
         # A model that splits score and learn learns between frames, so it must see them as they were logged.
-        for native in update.batches(judge.splits):
+        return self._score(judge, update.batches(judge.splits), reply=not update.replay)
+
+    def _wait(self, header: bytes) -> tuple[Header, Parts]:
+        judge = self._loaded()
+        if self._tail is None:
+            self._tail = self._native.Tail()
+        found = self._tail.wait(header)
+        answer, parts = self._score(judge, () if found.rows is None else (found.rows,), reply=True)
+        answer["to"] = found.to
+        return answer, parts
+
+    def _score(self, judge: Judge, rows: Sequence[Any], *, reply: bool) -> tuple[Header, Parts]:
+        scored: list[tuple[Batch, Scores]] = []
+        for native in rows:
             batch = Batch(NativeColumns(native), judge.index, partition=self._partition)
             if batch.rows:
                 scored.append((batch, judge.judge(batch)))
         answer: Header = {"ok": True, "rows": sum(batch.rows for batch, _ in scored), "columns": []}
-        if update.replay or not scored:
+        if not (reply and scored):
             return answer, ()
         learning = judge.learning(scored[-1][0])
         if learning:

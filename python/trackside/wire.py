@@ -1,7 +1,7 @@
 """The wire between engine and worker: length-prefixed messages over a Unix stream socket.
 
 A message is 16 bytes of prefix (`u32` header length, `u32` kind, `u64` body length, little-endian), a header, a body.
-A header of kind 0 is JSON, as all replies are; one of kind 1 is an update's, which `_native.Update` reads.
+A header of kind `JSON` is that, as all replies are; those of `UPDATE` and `TAIL` are bytes that `_native` reads.
 Strict request and reply, so at most one message is ever in the buffer, which is allocated once and grows when it must.
 """
 
@@ -18,7 +18,7 @@ PREFIX = struct.Struct("<IIQ")
 HEADER_LENGTH_MAX = 64 << 20
 BODY_LENGTH_MAX = 4 << 30
 BUFFER_LENGTH = 1 << 16
-JSON, UPDATE = 0, 1
+JSON, UPDATE, TAIL = range(3)
 
 
 class Closed(Exception):  # noqa: N818 (it is an end, not an error)
@@ -33,8 +33,8 @@ class Wire:
         self._buffer = bytearray(BUFFER_LENGTH)
         self._view = memoryview(self._buffer)
 
-    def receive(self) -> tuple[dict[str, Any] | bytes, memoryview]:
-        """Wait for the next message: (header, body), an update's header as bytes. The body is good until then."""
+    def receive(self) -> tuple[int, dict[str, Any] | bytes, memoryview]:
+        """Wait for the next message: (kind, header, body), JSON as a dict. The body is good until then."""
         have = self._receive(self._view)  # a request comes in one piece, mostly
         if have < PREFIX.size:
             have = self._fill(have, PREFIX.size)
@@ -47,14 +47,11 @@ class Wire:
         if have < end:
             self._fill(have, end)
         header, body = bytes(self._view[PREFIX.size : start]), self._view[start:end]
-        return header if kind == UPDATE else json.loads(header), body
+        return kind, header if kind else json.loads(header), body
 
-    def send(self, header: dict[str, Any] | bytes, parts: Sequence[Any] = ()) -> None:
-        """Send one message, bytes being an update's header; the parts go out from where they lie."""
-        if isinstance(header, bytes):
-            kind, text = UPDATE, header
-        else:
-            kind, text = JSON, json.dumps(header, separators=(",", ":")).encode()
+    def send(self, header: dict[str, Any] | bytes, parts: Sequence[Any] = (), kind: int = JSON) -> None:
+        """Send one message; the parts go out from where they lie."""
+        text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
         body = [memoryview(part).cast("B") for part in parts if len(part)]
         prefix = PREFIX.pack(len(text), kind, sum(map(len, body)))
         pieces: list[Any] = [prefix + text, *body]

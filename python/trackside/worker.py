@@ -119,10 +119,10 @@ def serve(wire: Wire, outputs: tuple[BoundedText, ...], stopping: threading.Even
 
     harness, memory = Harness(), _Memory()
     while True:
-        header, body = wire.receive()
-        answer, parts = harness.answer(header, body)
-        operation = "update" if isinstance(header, bytes) else header.get("op")
-        if operation == "update":
+        kind, header, body = wire.receive()
+        answer, parts = harness.answer(kind, header, body)
+        operation = header.get("op") if isinstance(header, dict) else None
+        if answer.get("rows"):
             anonymous = memory.anonymous()
             if anonymous is not None:
                 answer["rss"] = anonymous

@@ -1,9 +1,9 @@
 //! Hand-over to Python: 100 rows appended to `clean`, and the moment at which a real model in a real worker process holds
 //! them as a NumPy array.
 //!
-//! Log, reader, wake-up and worker are the engine's own; three threads stand for its stages: one appends at a pace, one
-//! makes each append durable (so the disk is at work all the time), one waits for what is published and tells the
-//! worker, as `run/model.rs` does. CLOCK_MONOTONIC is read between making the batch and appending it.
+//! Log, wake-up and worker are the engine's own; three threads stand for its stages: one appends at a pace, one makes each
+//! append durable (so the disk is at work all the time), one lets the worker wait at the end of the log, as
+//! `run/model/tail.rs` does, and tells it of what is already there, as `run/model.rs` does. CLOCK_MONOTONIC is read between making the batch and appending it.
 
 use crate::measure::monotonic_ns;
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use trackside_connectors::logs::embedded::Embedded;
 use trackside_core::builder::EventBuilder;
 use trackside_core::log::{Budget, End, FrameDraft, FrameMeta, Log, LogReader, LogSync, SectionKind};
-use trackside_core::model::{FrameSlice, ModelRequest, ModelRuntime};
+use trackside_core::model::{FrameSlice, ModelRequest, ModelRuntime, TailReply, TailRequest};
 use trackside_core::position::CLEAN;
 use trackside_engine::Pipeline;
 use trackside_engine::worker::process::ProcessRuntime;
@@ -47,7 +47,8 @@ pub(crate) fn run(folder: &Path, python: &Path) -> Result<Value> {
     let syncing = std::thread::spawn(move || make_durable(&*sync, &to_sync));
     let stop = Arc::new(AtomicBool::new(false));
     let done = stop.clone();
-    let telling = std::thread::spawn(move || tell(reader, worker, &done));
+    let name = pipeline.models.first().map(|model| model.name.clone()).unwrap_or_default();
+    let telling = std::thread::spawn(move || tell(reader, worker, name, &done));
 
     let batch = rows(&pipeline);
     let (mut due, mut sent) = (Instant::now(), Vec::with_capacity(BATCHES));
@@ -100,13 +101,22 @@ fn make_durable(sync: &dyn LogSync, appended: &Receiver<i64>) -> Result<Vec<i64>
     Ok(took)
 }
 
-/// Tells the worker what is published until all is told; the rows that it was asked about.
-fn tell(mut reader: Box<dyn LogReader>, mut worker: ProcessRuntime, done: &AtomicBool) -> Result<usize> {
+/// Lets the worker see what is published until it has seen all; the rows that it answered for.
+fn tell(mut reader: Box<dyn LogReader>, mut worker: ProcessRuntime, model: String, done: &AtomicBool) -> Result<usize> {
     let (mut offset, mut told, mut since) = (0, 0, Instant::now());
     while told < BATCHES * ROWS {
-        if !reader.wait(offset, End::Published, Duration::from_millis(100)) {
-            if done.load(Ordering::Acquire) && since.elapsed() > PATIENCE {
-                bail!("{told} rows were told and no more came");
+        if done.load(Ordering::Acquire) && since.elapsed() > PATIENCE {
+            bail!("{told} rows were told and no more came");
+        }
+        if reader.published() <= offset {
+            let place = reader.lend().context("the log cannot be followed")?;
+            let (max_rows, max_frames) = (usize::MAX, usize::MAX);
+            let wait = Duration::from_millis(100);
+            let request = TailRequest { place, model: model.clone(), offset, max_rows, max_frames, wait };
+            let answer = worker.tail(&request).context("a worker process waits by itself")?;
+            let TailReply { to, reply } = answer.map_err(|fault| anyhow!("{fault:?}"))?;
+            if to > offset {
+                (offset, told, since) = (to, told + reply.rows, Instant::now());
             }
             continue;
         }

@@ -132,6 +132,11 @@ impl Section {
         Self { kind, held: Arc::new(Held { batch: OnceLock::new(), encoded: Some((bytes, decode)) }) }
     }
 
+    /// Its bytes, where it was read from a log.
+    pub fn bytes(&self) -> Option<&Buffer> {
+        self.held.encoded.as_ref().map(|(bytes, _)| bytes)
+    }
+
     /// Its batch. An error says that sound bytes are not what this log writes: a later version's, or a defect.
     pub fn batch(&self) -> Result<&RecordBatch, LogError> {
         if let (None, Some((bytes, decode))) = (self.held.batch.get(), &self.held.encoded) {
@@ -364,6 +369,11 @@ pub trait LogReader: Send {
     fn read(&mut self, from: u64, budget: Budget, end: End) -> Result<Vec<Frame>, LogError>;
     /// Waits until `end` lies beyond `offset`, woken by the writer; false at the timeout.
     fn wait(&self, offset: u64, end: End, timeout: Duration) -> bool;
+    /// Lets a process that may not write the log wait for what is published next, once: it will be woken. Says where it
+    /// finds the partition; none where another process cannot wait.
+    fn lend(&self) -> Option<PathBuf> {
+        None
+    }
     /// First offset that is not yet published.
     fn published(&self) -> u64;
     /// First offset that is not yet durable.

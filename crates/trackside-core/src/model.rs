@@ -4,6 +4,8 @@
 //! are joined by the engine, so a model cannot answer for a row that it was not asked about.
 
 use crate::log::FileLocation;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Rows `from..to` of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,32 @@ impl ModelRequest {
             .map(|slice| slice.to - slice.from - self.skip.iter().filter(|offset| held(slice, offset)).count())
             .sum()
     }
+}
+
+/// What a model is to look at next, asked before it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailRequest {
+    /// Where the partition lies, from [`crate::log::LogReader::lend`].
+    pub place: PathBuf,
+    /// The model's name: dead letters' rows that are sent back to a model are for that one alone.
+    pub model: String,
+    /// The offset from which on rows are wanted.
+    pub offset: u64,
+    /// Most rows to take.
+    pub max_rows: usize,
+    /// Most frames to take rows of.
+    pub max_frames: usize,
+    /// How long to wait for the first row.
+    pub wait: Duration,
+}
+
+/// The answer to a [`TailRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailReply {
+    /// Offset after what was taken; the request's own when nothing came.
+    pub to: u64,
+    /// The answer for the rows before it.
+    pub reply: ModelReply,
 }
 
 /// What a model says of itself once loaded.
@@ -140,6 +168,11 @@ pub trait ModelRuntime: Send {
     }
     /// Scores the rows, in order, and learns from them.
     fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault>;
+    /// Waits at the end of the partition by itself and does the same with what comes next: one wake-up less on a row's way
+    /// to the model. None when it cannot.
+    fn tail(&mut self, _request: &TailRequest) -> Option<Result<TailReply, ModelFault>> {
+        None
+    }
     /// Its state, to be restored by [`ModelRuntime::start`].
     fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault>;
     /// Ends it.

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use memmap2::{Mmap, MmapMut};
 
-use crate::wake::Wake;
+use crate::vfs::Access;
+use crate::wake::{Waiter, Wake};
 
 /// The length of the file.
 pub const CONTROL_BYTES: usize = 4096;
@@ -81,9 +82,9 @@ impl ControlWords {
 pub trait ControlMemory: Send + Sync + Debug {
     /// The words.
     fn words(&self) -> &ControlWords;
-    /// Whether this process may write them; a reader that may not looks now and then instead of being woken.
-    fn writable(&self) -> bool {
-        true
+    /// How this process waits for them to change.
+    fn waiter(&self) -> Waiter {
+        Waiter::Own
     }
 }
 
@@ -98,6 +99,7 @@ impl ControlMemory for ControlWords {
 #[derive(Debug)]
 pub struct MappedControl {
     map: Mapping,
+    waiter: Waiter,
 }
 
 #[derive(Debug)]
@@ -108,14 +110,17 @@ enum Mapping {
 
 #[allow(unsafe_code)]
 impl MappedControl {
-    /// Maps an existing page, writable when the file's permissions allow.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Maps an existing page, writable when the file's permissions allow and we are no guest.
+    pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+        if access == Access::Guest {
+            return Self::read_only(&File::open(path)?, Waiter::Guest);
+        }
         match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => Self::writable(&file),
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
             {
-                Self::read_only(&File::open(path)?)
+                Self::read_only(&File::open(path)?, Waiter::Onlooker)
             }
             Err(error) => Err(error),
         }
@@ -126,14 +131,14 @@ impl MappedControl {
         check_length(file)?;
         // SAFETY: the file has the whole page, is never shortened by us, and is used as atomics only.
         let map = unsafe { memmap2::MmapOptions::new().len(CONTROL_BYTES).map_mut(file)? };
-        Ok(Self { map: Mapping::Writable(map) })
+        Ok(Self { map: Mapping::Writable(map), waiter: Waiter::Own })
     }
 
-    fn read_only(file: &File) -> io::Result<Self> {
+    fn read_only(file: &File, waiter: Waiter) -> io::Result<Self> {
         check_length(file)?;
         // SAFETY: as above; loads of aligned atomics of at most 8 bytes are allowed on read-only memory.
         let map = unsafe { memmap2::MmapOptions::new().len(CONTROL_BYTES).map(file)? };
-        Ok(Self { map: Mapping::ReadOnly(map) })
+        Ok(Self { map: Mapping::ReadOnly(map), waiter })
     }
 }
 
@@ -147,12 +152,12 @@ impl ControlMemory for MappedControl {
         const { assert!(size_of::<ControlWords>() <= CONTROL_BYTES) };
         // SAFETY: the mapping is page-aligned, as long as CONTROL_BYTES, lives as long as `self`, and every bit pattern
         // is a valid ControlWords, which has only atomics inside. Nobody writes through a read-only mapping: the
-        // methods of `Control` that store ask `writable` first or belong to the writer, who made the page.
+        // methods of `Control` that store ask for the `waiter` first or belong to the writer, who made the page.
         unsafe { &*start.cast::<ControlWords>() }
     }
 
-    fn writable(&self) -> bool {
-        matches!(self.map, Mapping::Writable(_))
+    fn waiter(&self) -> Waiter {
+        self.waiter
     }
 }
 
@@ -253,12 +258,21 @@ impl Control {
         self.0.words().start.suspect.store(1, Ordering::Release);
     }
 
+    /// Asks for a guest to be woken by what is published next; false where this process may not.
+    pub(crate) fn arm(&self) -> bool {
+        let ours = self.0.waiter() == Waiter::Own;
+        if ours {
+            self.0.words().published.wake.arm();
+        }
+        ours
+    }
+
     pub(crate) fn wait_published(&self, beyond: u64, timeout: Duration) -> bool {
-        self.0.words().published.wake.wait(self.0.writable(), timeout, || self.published() > beyond)
+        self.0.words().published.wake.wait(self.0.waiter(), timeout, || self.published() > beyond)
     }
 
     pub(crate) fn wait_durable(&self, beyond: u64, timeout: Duration) -> bool {
-        self.0.words().durable.wake.wait(self.0.writable(), timeout, || self.durable() > beyond)
+        self.0.words().durable.wake.wait(self.0.waiter(), timeout, || self.durable() > beyond)
     }
 }
 
@@ -279,17 +293,32 @@ mod tests {
     fn two_mappings_of_one_page_agree_and_what_was_durable_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
-        assert!(RealVfs.control(&path, false).is_err());
-        let ours = Control::new(RealVfs.control(&path, true).unwrap());
+        assert!(RealVfs.control(&path, Access::Share).is_err());
+        let ours = Control::new(RealVfs.control(&path, Access::Make).unwrap());
         assert_eq!(ours.remembered(), Remembered::default());
         ours.begin(3, 100);
         ours.publish(150);
         ours.settle(120);
 
-        let theirs = Control::new(RealVfs.control(&path, false).unwrap());
+        let theirs = Control::new(RealVfs.control(&path, Access::Share).unwrap());
         assert_eq!((theirs.epoch(), theirs.published(), theirs.durable(), theirs.layout()), (3, 150, 120, 1));
         assert_eq!(theirs.remembered(), Remembered { epoch: 3, durable: 120, suspect: false });
         assert!(theirs.wait_published(149, Duration::ZERO) && !theirs.wait_durable(120, Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_guest_who_may_only_read_the_page_is_woken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let ours = Control::new(RealVfs.control(&path, Access::Make).unwrap());
+        let guest = Control::new(RealVfs.control(&path, Access::Guest).unwrap());
+        assert!(ours.arm() && !guest.arm());
+        let start = std::time::Instant::now();
+        let waiting = std::thread::spawn(move || guest.wait_published(0, Duration::from_secs(60)));
+        std::thread::yield_now();
+        ours.publish(1);
+        assert!(waiting.join().unwrap());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -47,4 +47,5 @@ pub use scan::Damage;
 pub use segment::SEGMENT_HEADER_BYTES;
 pub use sync::Syncer;
 pub use verify::{Each, Flaw, SegmentInfo, Survey, Verified};
-pub use vfs::{Fault, FaultyVfs, Mode, Op, OpKind, Random, RealVfs, SimulatedVfs, Vfs, VfsFile};
+pub use vfs::{Access, Fault, FaultyVfs, Mode, Op, OpKind, Random, RealVfs, SimulatedVfs, Vfs, VfsFile};
+pub use wake::Waiter;

@@ -16,7 +16,7 @@ use crate::recovery::{Recovered, Recovery, recover, tidy};
 use crate::segment::{Layout, Segment, SegmentHeader, SegmentName};
 use crate::sync::{Shared, Syncer};
 use crate::tail::{Place, Tail};
-use crate::vfs::{Mode, Vfs};
+use crate::vfs::{Access, Mode, Vfs};
 
 /// The name of the control page in a partition's directory.
 pub(crate) const CONTROL: &str = "control";
@@ -52,7 +52,7 @@ impl Writer {
     ) -> Result<Self> {
         make_dirs(&*vfs, dir)?;
         let page = dir.join(CONTROL);
-        let control = Control::new(vfs.control(&page, true).map_err(|e| Error::io("map", &page, e))?);
+        let control = Control::new(vfs.control(&page, Access::Make).map_err(|e| Error::io("map", &page, e))?);
         let remembered = control.remembered();
         let Recovered { report, mut epochs, newest } = recover(&*vfs, dir, remembered, keep)?;
 

@@ -19,7 +19,7 @@ use crate::partition::CONTROL;
 use crate::recovery::{MAX_DAMAGE, damage, quarantine};
 use crate::scan::{Check, Damage, Hole, Step, Walk};
 use crate::segment::Layout;
-use crate::vfs::{Mode, Vfs};
+use crate::vfs::{Access, Mode, RealVfs, Vfs};
 
 /// How often a reader lists anew when the list changes under its eyes.
 const MAX_TRIES: usize = 16;
@@ -55,8 +55,18 @@ enum Next {
 
 impl Reader {
     pub(crate) fn open(vfs: Arc<dyn Vfs>, dir: &Path, quarantine: bool) -> Result<Self> {
+        Self::with(vfs, dir, Access::Share, quarantine)
+    }
+
+    /// Opens the partition that lies in this directory for a process that must not be able to harm it: nothing is mapped
+    /// for writing. Its waits end by a wake-up when the owner's process has called [`Reader::lend`] before each.
+    pub fn guest(dir: &Path) -> Result<Self> {
+        Self::with(Arc::new(RealVfs), dir, Access::Guest, false)
+    }
+
+    fn with(vfs: Arc<dyn Vfs>, dir: &Path, access: Access, quarantine: bool) -> Result<Self> {
         let page = dir.join(CONTROL);
-        let control = Control::new(vfs.control(&page, false).map_err(|e| Error::io("map", &page, e))?);
+        let control = Control::new(vfs.control(&page, access).map_err(|e| Error::io("map", &page, e))?);
         let mut reader = Self {
             vfs,
             dir: dir.into(),
@@ -106,6 +116,12 @@ impl Reader {
     /// Waits until something beyond this offset is published; false when `timeout` has passed first.
     pub fn wait(&self, beyond: u64, timeout: Duration) -> bool {
         self.control.wait_published(beyond, timeout)
+    }
+
+    /// Sees to it that what is published next wakes a [`Reader::guest`], and says where the guest finds the partition. `None`
+    /// where this process may not ask for wake-ups: the guest would sleep through.
+    pub fn lend(&self) -> Option<&Path> {
+        self.control.arm().then_some(&*self.dir)
     }
 
     /// Waits until something beyond this offset is durable; false when `timeout` has passed first.

@@ -16,7 +16,7 @@ use crate::partition::CONTROL;
 use crate::recovery::{MAX_DAMAGE, damage};
 use crate::scan::{Check, Damage, Hole, Step, Walk};
 use crate::segment::{Extent, Layout, SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::vfs::{Mode, Vfs, VfsFile};
+use crate::vfs::{Access, Mode, Vfs, VfsFile};
 
 /// How often the list of segments is read anew when it changes under our eyes.
 const MAX_TRIES: usize = 64;
@@ -105,7 +105,7 @@ pub(crate) struct Inspection<'v> {
 impl<'v> Inspection<'v> {
     pub(crate) fn open(vfs: &'v dyn Vfs, dir: &'v Path) -> Result<Self> {
         let mut flaws = Vec::new();
-        let control = match vfs.control(&dir.join(CONTROL), false) {
+        let control = match vfs.control(&dir.join(CONTROL), Access::Share) {
             Ok(memory) => Some(Control::new(memory)),
             Err(error) => {
                 flaws.push(Flaw { path: dir.join(CONTROL), what: error.to_string() });

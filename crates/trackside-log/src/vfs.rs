@@ -30,6 +30,17 @@ pub enum Mode {
     CreateNew,
 }
 
+/// What somebody wants of a control page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To write it; it is made (4096 zero bytes) when missing.
+    Make,
+    /// To read it, and to ask for wake-ups where permissions allow.
+    Share,
+    /// To read it and nothing else: whoever holds it runs code that is not ours, and must not be able to harm it.
+    Guest,
+}
+
 /// A file system, as far as the log needs one. Paths are absolute or relative to the process, as given to
 /// [`crate::Store::open`].
 pub trait Vfs: Send + Sync + Debug {
@@ -47,8 +58,8 @@ pub trait Vfs: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory's entries durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Maps a control page. With `create`, it is made (4096 zero bytes) when missing.
-    fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>>;
+    /// Maps a control page.
+    fn control(&self, path: &Path, access: Access) -> io::Result<Arc<dyn ControlMemory>>;
     /// A number that no other reign has drawn; from the system's randomness, but where a seed decides everything.
     fn unique(&self) -> u64 {
         RandomState::new().build_hasher().finish()

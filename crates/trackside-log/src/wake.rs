@@ -13,6 +13,9 @@
 //! Whoever fences second sees the other's store, so the waiter sees the new end, or the writer sees `waiting`. A waiter
 //! that was killed leaves one needless wake-up behind, no more. Elsewhere than on Linux, and on a page that may only be
 //! read, the waiter looks every [`POLL`].
+//!
+//! A guest ([`Waiter::Guest`]) may only read the page, and somebody who may write it sets `waiting` for him ([`Wake::arm`])
+//! before the guest begins to wait: the next wake-up is then his, for the writer moves the end before it wakes.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -22,6 +25,17 @@ pub(crate) const POLL: Duration = Duration::from_micros(500);
 
 /// The longest single sleep: far below what overflows the kernel's time, and a bound on any wake-up that went missing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// How somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// It may write the page and asks to be woken.
+    Own,
+    /// Another asked for it.
+    Guest,
+    /// Nobody can ask: it looks now and then.
+    Onlooker,
+}
 
 /// The two words of a wake-up, as they lie in the control page.
 #[derive(Debug, Default)]
@@ -42,15 +56,19 @@ impl Wake {
         }
     }
 
-    /// Waits until `ready` or until `timeout` has passed; returns what `ready` said last. `writable`: whether the words
-    /// lie in memory that this process may write.
-    pub(crate) fn wait(&self, writable: bool, timeout: Duration, ready: impl Fn() -> bool) -> bool {
+    /// Asks for the next wake-up in another's name.
+    pub(crate) fn arm(&self) {
+        self.waiting.store(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Waits until `ready` or until `timeout` has passed; returns what `ready` said last.
+    pub(crate) fn wait(&self, waiter: Waiter, timeout: Duration, ready: impl Fn() -> bool) -> bool {
         let start = Instant::now();
         loop {
             let seen = self.sequence.load(Ordering::SeqCst);
-            if writable {
-                self.waiting.store(1, Ordering::SeqCst);
-                fence(Ordering::SeqCst);
+            if waiter == Waiter::Own {
+                self.arm();
             }
             if ready() {
                 return true;
@@ -59,10 +77,9 @@ impl Wake {
             if left.is_zero() {
                 return false;
             }
-            if writable {
-                sleep(&self.sequence, seen, left.min(LONGEST_SLEEP))
-            } else {
-                std::thread::sleep(left.min(POLL))
+            match waiter {
+                Waiter::Own | Waiter::Guest => sleep(&self.sequence, seen, left.min(LONGEST_SLEEP)),
+                Waiter::Onlooker => std::thread::sleep(left.min(POLL)),
             }
         }
     }
@@ -109,7 +126,7 @@ mod tests {
         let other = Arc::clone(&shared);
         let echo = std::thread::spawn(move || {
             for round in 1..=20_000 {
-                assert!(other.0.wait(true, LONG, || other.2.load(Ordering::Acquire) >= round));
+                assert!(other.0.wait(Waiter::Own, LONG, || other.2.load(Ordering::Acquire) >= round));
                 other.3.store(round, Ordering::Release);
                 other.1.notify();
             }
@@ -118,7 +135,7 @@ mod tests {
         for round in 1..=20_000 {
             shared.2.store(round, Ordering::Release);
             shared.0.notify();
-            assert!(shared.1.wait(true, LONG, || shared.3.load(Ordering::Acquire) >= round));
+            assert!(shared.1.wait(Waiter::Own, LONG, || shared.3.load(Ordering::Acquire) >= round));
         }
         echo.join().unwrap();
         // One lost wake-up would have cost a whole LONGEST_SLEEP.
@@ -128,8 +145,28 @@ mod tests {
     #[test]
     fn a_wait_ends_in_time_and_a_read_only_waiter_sees_the_end() {
         let wake = Wake::default();
-        assert!(!wake.wait(true, Duration::from_millis(5), || false));
-        assert!(!wake.wait(false, Duration::from_millis(5), || false));
-        assert!(wake.wait(false, Duration::ZERO, || true));
+        for waiter in [Waiter::Own, Waiter::Guest, Waiter::Onlooker] {
+            assert!(!wake.wait(waiter, Duration::from_millis(5), || false));
+            assert!(wake.wait(waiter, Duration::ZERO, || true));
+        }
+    }
+
+    #[test]
+    fn a_guest_is_woken_once_for_each_time_that_another_asked() {
+        let shared = Arc::new((Wake::default(), AtomicU64::new(0)));
+        let start = Instant::now();
+        for round in 1..=2_000 {
+            shared.0.arm();
+            let guest = Arc::clone(&shared);
+            let waits = move || guest.0.wait(Waiter::Guest, LONG, || guest.1.load(Ordering::Acquire) >= round);
+            let waiting = std::thread::spawn(waits);
+            if round % 2 == 0 {
+                std::thread::yield_now();
+            }
+            shared.1.store(round, Ordering::Release);
+            shared.0.notify();
+            assert!(waiting.join().unwrap());
+        }
+        assert!(start.elapsed() < LONGEST_SLEEP, "{:?}", start.elapsed());
     }
 }

@@ -80,6 +80,12 @@ impl Log for Embedded {
     }
 }
 
+/// A reader of the partition that lies in this directory, for a process that must not be able to harm it: see
+/// [`trackside_log::Reader::guest`].
+pub fn guest(place: &Path) -> Result<Box<dyn LogReader>, LogError> {
+    Ok(Box::new(Reader::new(trackside_log::Reader::guest(place).map_err(in_words)?)))
+}
+
 /// The owner of a partition, with the memory that encoding uses again and again.
 struct Writer {
     writer: trackside_log::Writer,
@@ -214,6 +220,10 @@ impl LogReader for Reader {
             End::Published => self.reader.wait(offset, timeout),
             End::Durable => self.reader.wait_durable(offset, timeout),
         }
+    }
+
+    fn lend(&self) -> Option<PathBuf> {
+        self.reader.lend().map(Path::to_path_buf)
     }
 
     fn published(&self) -> u64 {

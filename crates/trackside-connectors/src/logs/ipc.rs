@@ -14,6 +14,8 @@
 //! # Ok::<(), trackside_core::log::LogError>(())
 //! ```
 
+mod template;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -26,6 +28,7 @@ use arrow::ipc::writer::{
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use template::Template;
 use trackside_core::log::LogError;
 
 /// Alignment of every message and buffer, from the start of the section.
@@ -40,7 +43,7 @@ pub fn encode(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), LogError> {
 /// Rows up to which writing the schema anew costs more than copying the rows once more.
 const SMALL: usize = 1024;
 
-/// Encodes batches of one topic. It remembers the last schema's message, as the [`Decoder`] does.
+/// Encodes batches of one topic. It remembers the last schema's messages and fills them in anew.
 #[derive(Default)]
 pub struct Encoder {
     known: Option<Written>,
@@ -53,6 +56,7 @@ struct Written {
     schema: SchemaRef,
     message: Vec<u8>,
     dictionaries: usize,
+    template: Option<Template>,
 }
 
 impl Encoder {
@@ -67,6 +71,20 @@ impl Encoder {
     }
 
     fn small(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        if let Some(known) = self.known.as_ref().filter(|known| known.schema == *batch.schema_ref())
+            && let Some(template) = &known.template
+        {
+            out.extend_from_slice(&known.message);
+            if template.write(batch, out) {
+                return Ok(());
+            }
+            out.clear();
+        }
+        self.anew(batch, out)
+    }
+
+    /// By Arrow's own writer; what it wrote becomes the template.
+    fn anew(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
         let options = options()?;
         let mut tracker = DictionaryTracker::new(false);
         match self.known.as_ref().filter(|known| known.schema == *batch.schema_ref()) {
@@ -79,14 +97,21 @@ impl Encoder {
                 let schema = batch.schema();
                 let message = self.generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut tracker, &options);
                 write_message(&mut *out, message, &options)?;
-                self.known = Some(Written { schema, message: out.clone(), dictionaries: tracker.dict_id().len() });
+                let dictionaries = tracker.dict_id().len();
+                self.known = Some(Written { schema, message: out.clone(), dictionaries, template: None });
             }
         }
+        let behind_schema = out.len();
         let (dictionaries, rows) = self.generator.encode(batch, &mut tracker, &options, &mut self.context)?;
         for message in dictionaries.into_iter().chain([rows]) {
             write_message(&mut *out, message, &options)?;
         }
         out.extend_from_slice(&END);
+        if let Some(known) = self.known.as_mut().filter(|known| known.template.is_none() && batch.num_rows() > 0) {
+            let mut messages = Messages { rest: Buffer::from(&out[behind_schema..]) };
+            let messages = std::iter::from_fn(|| messages.next().transpose()).collect::<Result<Vec<_>, _>>()?;
+            known.template = Template::of(&messages);
+        }
         Ok(())
     }
 }
@@ -342,16 +367,40 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_remembered_schema_changes_no_byte() {
+    fn what_is_remembered_changes_no_byte() {
         let (mut encoder, mut quick, mut plain) = (Encoder::default(), Vec::new(), Vec::new());
         let batch = all_types();
         let other = batch.project(&[1, 3]).unwrap();
-        for part in [&batch, &batch.slice(1, 2), &other, &batch, &batch, &other.slice(3, 1), &other.slice(0, 0)] {
+        let mut same = |part: &RecordBatch| {
             encoder.encode(part, &mut quick).unwrap();
             plain.clear();
             whole(part, &mut plain).unwrap();
             assert!(quick == plain, "{part:?}");
+            encoder.known.as_ref().is_some_and(|known| known.template.is_some())
+        };
+        for part in [&batch, &batch.slice(1, 2), &other, &batch, &batch, &other.slice(3, 1), &other.slice(0, 0)] {
+            assert!(same(part) || part.num_rows() == 0);
         }
+        // Without rows there is no template; then every piece of a larger batch, with bits that begin within a byte.
+        assert!(!same(&batch.slice(0, 0)));
+        let tags = DictionaryArray::<Int32Type>::from_iter((0..40).map(|row| (row % 3 > 0).then_some("pump")));
+        let without: DictionaryArray<Int32Type> = vec![None::<&str>; 40].into_iter().collect();
+        let large = RecordBatch::try_from_iter_with_nullable([
+            ("tag", Arc::new(tags) as ArrayRef, true),
+            ("value", Arc::new(Float64Array::from_iter((0..40).map(|row| (row != 9).then_some(f64::from(row))))), true),
+            ("ok", Arc::new(BooleanArray::from_iter((0..40).map(|row| (row != 20).then_some(row % 5 == 0)))), true),
+            ("text", Arc::new(StringArray::from_iter((0..40).map(|row| (row % 7 > 0).then(|| "x".repeat(row))))), true),
+        ])
+        .unwrap();
+        for from in 0..40 {
+            for rows in 1..=40 - from {
+                assert!(same(&large.slice(from, rows)));
+            }
+        }
+        let mut columns = large.columns().to_vec();
+        columns[0] = Arc::new(without);
+        same(&RecordBatch::try_new(large.schema(), columns).unwrap());
+        assert!(same(&large));
     }
 
     #[test]

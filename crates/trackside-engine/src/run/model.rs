@@ -3,10 +3,12 @@
 //! Exactly once: an answer and the position it belongs to are one append. A runtime that failed is brought back by
 //! its newest snapshot and a replay of the rows since, without those that the output records as dead or skipped. A
 //! batch that fails again is halved down to the row, each half from the restored state; that row becomes a dead letter
-//! with its traceback and all others are scored. Ingest never notices: only this thread waits.
+//! with its traceback and all others are scored. Ingest never notices: only this thread waits. At the end of `clean` the
+//! runtime waits by itself, where it can ([`tail`]).
 
 pub(crate) mod answer;
-mod batch;
+pub(crate) mod batch;
+mod tail;
 
 use crate::config::ModelSection;
 use crate::derived;
@@ -25,6 +27,7 @@ use batch::{Batch, Excluded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tail::Tail;
 use trackside_core::batch::{row_json, times};
 use trackside_core::dead_letter::{self, DeadLetter, Stage};
 use trackside_core::error::Failure;
@@ -34,7 +37,7 @@ use trackside_core::log::{
 use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRuntime};
 use trackside_core::position::{InputRange, Position};
 
-const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
+pub(crate) const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
 /// How long a wait for input lasts before the stop signal is looked at again.
 const WAIT: Duration = Duration::from_millis(100);
 /// Rows in a row that may become dead letters before the model as a whole counts as broken.
@@ -91,6 +94,8 @@ struct Session {
     saved: Instant,
     pending: Option<(Snapshot, u64)>,
     dead_in_a_row: u32,
+    /// What the runtime is asked when there is nothing to ask about.
+    tail: Tail,
 }
 
 impl ModelStage {
@@ -138,11 +143,15 @@ impl ModelStage {
             if self.stop.is_overdue() {
                 return Ok(());
             }
-            if !self.reader.wait(session.position.offset, End::Published, WAIT) {
+            let before = session.position.offset;
+            if !self.wait(&mut session)? {
                 self.meter.state(StageState::Waiting, None);
                 if self.stop.is_set() && self.reader.published() <= session.position.offset {
                     return Ok(());
                 }
+            }
+            if session.position.offset > before {
+                backoff.reset();
             }
             self.skip(&mut session)?;
             let frames = self.read(session.position.offset).map_err(from_log)?;
@@ -179,7 +188,15 @@ impl ModelStage {
             from_fault(fault)
         })?;
         self.tell(|state| state.cannot_load = false);
-        Ok(Session { card, position, counts, saved: Instant::now(), pending: None, dead_in_a_row: 0 })
+        Ok(Session {
+            card,
+            position,
+            counts,
+            saved: Instant::now(),
+            pending: None,
+            dead_in_a_row: 0,
+            tail: Tail::default(),
+        })
     }
 
     /// Starts the runtime with the newest snapshot and replays the rows between it and `position`.
@@ -268,6 +285,7 @@ impl ModelStage {
     fn accept(&mut self, session: &mut Session, batch: &Batch, reply: &ModelReply) -> Result<(), Failure> {
         self.commit(session, batch, Some(reply), None)?;
         session.dead_in_a_row = 0;
+        session.tail.died = false;
         self.tell(|state| {
             state.learning = reply.learning.filter(|(seen, needed)| seen < needed);
             state.state = if state.learning.is_some() { "learning" } else { "running" };
@@ -359,7 +377,7 @@ impl ModelStage {
             }
             other => other.to_string(),
         };
-        tracing::warn!(model = self.model.name, error = %fault, "a model failed on a batch; it is tried again in parts");
+        tracing::warn!(model = self.model.name, error = %fault, "a model failed; it goes on from its last state");
         self.meter.errors.fetch_add(1, Relaxed);
         self.tell(|state| {
             state.restarts += 1;
@@ -461,6 +479,7 @@ impl ModelStage {
             saved: Instant::now(),
             pending: None,
             dead_in_a_row: 0,
+            tail: Tail::default(),
         };
         self.skip(&mut session)
     }

@@ -3,8 +3,8 @@
 //! The worker's end of a socket pair is its standard input, so nothing else is inherited and the engine's death
 //! closes it: a worker never outlives its engine. What it prints is logged, and its last lines explain its death.
 
-use super::update;
 use super::wire::{self, HeaderKind};
+use super::{tail, update};
 use crate::config::ModelSection;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, ModelRuntime};
+use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, ModelRuntime, TailReply, TailRequest};
 
 /// Importing a model may take longer than scoring a batch.
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
@@ -145,6 +145,12 @@ impl ModelRuntime for ProcessRuntime {
         let deadline = if request.replay { LOAD_DEADLINE.max(self.model.deadline.0) } else { self.model.deadline.0 };
         let (header, body) = self.send(HeaderKind::Update, &update::encode(request), b"", deadline)?;
         wire::reply(header, &body, request, self.fields)
+    }
+
+    fn tail(&mut self, request: &TailRequest) -> Option<Result<TailReply, ModelFault>> {
+        let deadline = request.wait + self.model.deadline.0;
+        let answer = self.send(HeaderKind::Tail, &tail::encode(request), b"", deadline);
+        Some(answer.and_then(|(header, body)| wire::tail_reply(header, &body, request, self.fields)))
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {

@@ -1,13 +1,13 @@
 //! The worker protocol: a prefix of 16 bytes, a header, a body of raw columns. One request, one reply.
 //!
-//! A header is JSON, but for that of an update ([`super::update`]).
+//! A header is JSON, but for those of the two questions on every row's way ([`super::update`], [`super::tail`]).
 //!
 //! The same headers serve the in-process runtime, which only leaves out the socket. Numbers are little-endian.
 
 use serde::Deserialize;
 use serde_json::Value;
 use std::io::{self, Write};
-use trackside_core::model::{ForecastRows, ModelFault, ModelReply, ModelRequest};
+use trackside_core::model::{ForecastRows, ModelFault, ModelReply, ModelRequest, TailReply, TailRequest};
 
 /// Bytes before the header: its length, its kind, the body's length.
 pub(crate) const PREFIX: usize = 16;
@@ -22,6 +22,7 @@ pub(crate) const MAX_BODY: u64 = 1 << 30;
 pub(crate) enum HeaderKind {
     Json = 0,
     Update = 1,
+    Tail = 2,
 }
 
 /// Writes one message.
@@ -53,6 +54,8 @@ struct ReplyHeader {
     #[serde(default)]
     rows: usize,
     #[serde(default)]
+    to: Option<u64>,
+    #[serde(default)]
     columns: Vec<(String, String, usize)>,
     #[serde(default)]
     reasons: Vec<(usize, String)>,
@@ -73,28 +76,50 @@ pub fn fault(header: &Value) -> Option<ModelFault> {
 
 /// Checks an answer to an update: nothing in it is trusted. `fields` is how many the model scores.
 pub fn reply(header: Value, body: &[u8], request: &ModelRequest, fields: usize) -> Result<ModelReply, ModelFault> {
-    let unusable = |what: String| ModelFault::Raised {
-        error: format!("the model's answer cannot be used: {what}"),
-        traceback: String::new(),
-    };
-    let header: ReplyHeader = serde_json::from_value(header).map_err(|error| unusable(error.to_string()))?;
-    if !header.ok {
-        return Err(ModelFault::Raised { error: header.error, traceback: header.traceback });
-    }
+    let header = parse(header)?;
     let (rows, asked) = (header.rows, request.rows());
     if rows != asked {
         return Err(unusable(format!("{rows} rows for {asked}")));
     }
+    columns(header, body, (!request.replay).then_some(fields))
+}
+
+/// The same for the answer of a worker that chose its rows by itself; that they are the right ones is for whoever knows
+/// the log to check.
+pub fn tail_reply(header: Value, body: &[u8], request: &TailRequest, fields: usize) -> Result<TailReply, ModelFault> {
+    let header = parse(header)?;
+    let (rows, to) = (header.rows, header.to.unwrap_or_default());
+    if rows > request.max_rows || to < request.offset {
+        return Err(unusable(format!(
+            "{rows} rows up to offset {to}, for at most {} from {} on",
+            request.max_rows, request.offset
+        )));
+    }
+    Ok(TailReply { to, reply: columns(header, body, (rows > 0).then_some(fields))? })
+}
+
+fn unusable(what: String) -> ModelFault {
+    ModelFault::Raised { error: format!("the model's answer cannot be used: {what}"), traceback: String::new() }
+}
+
+fn parse(header: Value) -> Result<ReplyHeader, ModelFault> {
+    let header: ReplyHeader = serde_json::from_value(header).map_err(|error| unusable(error.to_string()))?;
+    if !header.ok {
+        return Err(ModelFault::Raised { error: header.error, traceback: header.traceback });
+    }
+    Ok(header)
+}
+
+/// The answer's columns, with so many answers a row; with none, nobody reads them.
+fn columns(header: ReplyHeader, body: &[u8], fields: Option<usize>) -> Result<ModelReply, ModelFault> {
     let mut reply = ModelReply {
-        rows,
+        rows: header.rows,
         reasons: header.reasons,
         learning: header.learning,
         rss: header.rss,
         ..ModelReply::default()
     };
-    if request.replay {
-        return Ok(reply);
-    }
+    let Some(fields) = fields else { return Ok(reply) };
     let mut rest = body;
     for (name, kind, length) in &header.columns {
         let width = match kind.as_str() {
@@ -111,7 +136,7 @@ pub fn reply(header: Value, body: &[u8], request: &ModelRequest, fields: usize) 
             return Err(unusable(format!("unknown column `{name}` of type `{kind}`")));
         }
     }
-    check(&reply, rows * fields).map_err(unusable)?;
+    check(&reply, reply.rows * fields).map_err(unusable)?;
     Ok(reply)
 }
 
@@ -198,5 +223,31 @@ mod tests {
             message(reply(json!({"ok": false, "error": "ValueError: x"}), b"", &request(2), 1)).contains("ValueError")
         );
         assert!(message(reply(json!("garbage"), b"", &request(2), 1)).contains("cannot be used"));
+    }
+
+    #[test]
+    fn a_worker_that_chose_its_rows_is_held_to_what_it_was_asked() {
+        let request = TailRequest {
+            place: PathBuf::new(),
+            model: String::new(),
+            offset: 10,
+            max_rows: 2,
+            max_frames: 1,
+            wait: std::time::Duration::ZERO,
+        };
+        let answer = |rows: usize, to: u64| {
+            let columns: Vec<_> = ["score", "anomaly", "ready"]
+                .iter()
+                .zip(["f8", "u1", "u1"])
+                .map(|(n, k)| json!([n, k, rows]))
+                .collect();
+            let header = json!({"ok": true, "rows": rows, "to": to, "columns": columns});
+            tail_reply(header, &vec![0; rows * 10], &request, 1)
+        };
+        assert_eq!(answer(2, 13).unwrap().reply.score, [0.0, 0.0]);
+        assert_eq!(answer(0, 10).unwrap(), TailReply { to: 10, reply: ModelReply::default() });
+        for wrong in [answer(3, 13), answer(2, 9), tail_reply(json!({"ok": true}), b"", &request, 1)] {
+            assert!(wrong.unwrap_err().to_string().contains("at most 2 from 10 on"));
+        }
     }
 }

@@ -10,3 +10,4 @@ mod letters;
 mod models;
 mod reload;
 mod support;
+mod tails;

@@ -15,10 +15,40 @@ use trackside_core::model::{ModelCard, ModelFault, ModelReply, ModelRequest, Mod
 use trackside_engine::{Options, Summary};
 
 /// Scores a row by the running sum of all values before it: any row lost, doubled or reordered changes all later ones.
-struct RunningSum {
-    sum: f64,
-    poison: Poison,
-    calls: Arc<AtomicU64>,
+pub(crate) struct RunningSum {
+    pub(crate) sum: f64,
+    pub(crate) poison: Poison,
+    pub(crate) calls: Arc<AtomicU64>,
+}
+
+impl RunningSum {
+    pub(crate) fn score(&mut self, values: impl Iterator<Item = f64>) -> Result<ModelReply, ModelFault> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut reply = ModelReply::default();
+        for value in values {
+            reply.score.push(self.sum);
+            self.sum += value;
+            match self.poison {
+                Poison::Raises(poison) if value == poison => {
+                    return Err(ModelFault::Raised {
+                        error: format!("ValueError: {value}"),
+                        traceback: "line 1".into(),
+                    });
+                }
+                Poison::Dies(poison) if value == poison => {
+                    return Err(ModelFault::Died("signal: 11 (SIGSEGV)".into()));
+                }
+                _ => {}
+            }
+        }
+        if matches!(self.poison, Poison::KilledAt(at) if at == call) {
+            return Err(ModelFault::Died("signal: 9 (SIGKILL)".into()));
+        }
+        reply.rows = reply.score.len();
+        reply.anomaly = vec![false; reply.rows];
+        reply.ready = vec![true; reply.rows];
+        Ok(reply)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -39,39 +69,14 @@ impl ModelRuntime for RunningSum {
     }
 
     fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut reply = ModelReply::default();
+        let mut values = Vec::new();
         for slice in &request.frames {
             let rows = read_mapped(&slice.location.path, slice.location.rows_at, slice.location.rows_length).unwrap();
-            let values = floats(&rows, "value").unwrap();
-            for row in slice.from..slice.to {
-                if request.skip.contains(&(slice.base + row as u64)) {
-                    continue;
-                }
-                let value = values.value(row);
-                reply.score.push(self.sum);
-                self.sum += value;
-                match self.poison {
-                    Poison::Raises(poison) if value == poison => {
-                        return Err(ModelFault::Raised {
-                            error: format!("ValueError: {value}"),
-                            traceback: "line 1".into(),
-                        });
-                    }
-                    Poison::Dies(poison) if value == poison => {
-                        return Err(ModelFault::Died("signal: 11 (SIGSEGV)".into()));
-                    }
-                    _ => {}
-                }
-            }
+            let held = floats(&rows, "value").unwrap();
+            let asked = |row: &usize| !request.skip.contains(&(slice.base + *row as u64));
+            values.extend((slice.from..slice.to).filter(asked).map(|row| held.value(row)));
         }
-        if matches!(self.poison, Poison::KilledAt(at) if at == call) {
-            return Err(ModelFault::Died("signal: 9 (SIGKILL)".into()));
-        }
-        reply.rows = reply.score.len();
-        reply.anomaly = vec![false; reply.rows];
-        reply.ready = vec![true; reply.rows];
-        Ok(reply)
+        self.score(values.into_iter())
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {
@@ -81,7 +86,7 @@ impl ModelRuntime for RunningSum {
     fn stop(&mut self) {}
 }
 
-const BLOCKS: &str = r#"
+pub(crate) const BLOCKS: &str = r#"
 [[source]]
 type = "file"
 path = "events.jsonl"
@@ -152,7 +157,7 @@ fn run(folder: &Path, poison: Poison) -> Summary {
     finish(&try_start(folder, &text(1, BLOCKS), options(poison)).unwrap())
 }
 
-fn write(folder: &Path, poison: f64) {
+pub(crate) fn write(folder: &Path, poison: f64) {
     let mut lines: Vec<String> = events(3000).lines().filter(|line| line.len() > 20).map(str::to_owned).collect();
     lines[1777] = format!("{{\"ts\":1700000001777,\"device\":\"d1\",\"value\":{poison},\"seq\":1}}");
     fs::write(folder.join("events.jsonl"), lines.join("\n")).unwrap();

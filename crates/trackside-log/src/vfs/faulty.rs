@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Mode, Vfs, VfsFile};
+use super::{Access, Mode, Vfs, VfsFile};
 use crate::control::ControlMemory;
 
 /// The kinds of operations, counted apart.
@@ -191,9 +191,9 @@ impl Vfs for FaultyVfs {
         self.0.below.sync_dir(dir)
     }
 
-    fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>> {
-        self.gate(if create { OpKind::Create } else { OpKind::Open }, path, 0)?;
-        self.0.below.control(path, create)
+    fn control(&self, path: &Path, access: Access) -> io::Result<Arc<dyn ControlMemory>> {
+        self.gate(if access == Access::Make { OpKind::Create } else { OpKind::Open }, path, 0)?;
+        self.0.below.control(path, access)
     }
 
     fn unique(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Mode, Vfs, VfsFile, read_whole, write_whole};
+use super::{Access, Mode, Vfs, VfsFile, read_whole, write_whole};
 use crate::control::{CONTROL_BYTES, ControlMemory, MappedControl};
 
 /// Zeros are written in pieces of this size where a file system cannot allocate.
@@ -50,9 +50,9 @@ impl Vfs for RealVfs {
         File::open(dir)?.sync_all()
     }
 
-    fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>> {
-        if !create {
-            return Ok(Arc::new(MappedControl::open(path)?));
+    fn control(&self, path: &Path, access: Access) -> io::Result<Arc<dyn ControlMemory>> {
+        if access != Access::Make {
+            return Ok(Arc::new(MappedControl::open(path, access)?));
         }
         // Never truncated: a reader in another process may have it mapped.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;

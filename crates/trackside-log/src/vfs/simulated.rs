@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use self::content::Content;
 pub use self::random::Random;
 use super::faulty::KINDS;
-use super::{Fault, Mode, Op, OpKind, Vfs, VfsFile, read_whole, write_whole};
+use super::{Access, Fault, Mode, Op, OpKind, Vfs, VfsFile, read_whole, write_whole};
 use crate::control::{ControlMemory, ControlWords};
 use crate::sync::lock;
 
@@ -369,12 +369,12 @@ impl Vfs for SimulatedVfs {
         fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
-    fn control(&self, path: &Path, create: bool) -> io::Result<Arc<dyn ControlMemory>> {
+    fn control(&self, path: &Path, access: Access) -> io::Result<Arc<dyn ControlMemory>> {
         let known = self.disk().names.get(path).cloned();
         let page = match known {
             Some(Node::Page(page)) => page,
             Some(_) => return Err(io::ErrorKind::InvalidData.into()),
-            None if !create => return Err(io::ErrorKind::NotFound.into()),
+            None if access != Access::Make => return Err(io::ErrorKind::NotFound.into()),
             None => {
                 self.gate(OpKind::Create, path, 0)?;
                 let mut disk = self.disk();

@@ -2,6 +2,7 @@
 
 use crate::ledger::{Counts, add, lost_before, names};
 use crate::run::clean::same_columns;
+use crate::worker::tail::Run;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ impl Excluded {
 
 /// A frame that brings a dead letter's row back to this model gets it as its one row, at its own offset: so a replay finds it
 /// where it was learnt, and a letter about it names a place of its own. Other models' pass as frames without rows.
-pub(super) fn sent_back(mut frame: Frame, model: &str) -> Frame {
+pub(crate) fn sent_back(mut frame: Frame, model: &str) -> Frame {
     let ours = frame.meta.letter.as_ref().is_some_and(|word| word.is_retry_at(Stage::Model) && word.component == model);
     if ours && let Some(section) = frame.sections.iter_mut().find(|section| section.kind == SectionKind::Retried) {
         section.kind = SectionKind::Rows;
@@ -66,14 +67,14 @@ fn key(frame: &Frame) -> Option<u64> {
 
 /// A run of rows of one epoch, and the input range that it covers (frames without rows included).
 #[derive(Debug, Clone)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     slices: Vec<Slice>,
-    pub(super) range: InputRange,
+    pub(crate) range: InputRange,
 }
 
 impl Batch {
     /// The rows from `offset` on, up to `max_rows` and to `limit`; none when the frames hold nothing there.
-    pub(super) fn gather(
+    pub(crate) fn gather(
         frames: &[Arc<Frame>],
         offset: u64,
         max_rows: usize,
@@ -148,6 +149,15 @@ impl Batch {
         };
         let skip = excluded.dead.range(self.range.from..self.range.to).copied().collect();
         ModelRequest { frames: self.slices.iter().filter_map(frame).collect(), skip, replay }
+    }
+
+    /// The rows as they lie in memory, a run of each frame.
+    pub(crate) fn runs(&self) -> Vec<Run> {
+        let run = |slice: &Slice| {
+            let rows = slice.frame.sections.iter().find(|section| section.kind == SectionKind::Rows)?;
+            Some(Run { base: slice.frame.first, section: rows.bytes()?.clone(), from: slice.from, to: slice.to })
+        };
+        self.slices.iter().filter_map(run).collect()
     }
 
     /// Offset of each row in `clean`.
