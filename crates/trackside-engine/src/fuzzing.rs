@@ -1,11 +1,12 @@
 //! For the fuzzers only (`--cfg fuzzing`): ways in to parsers that the engine keeps to itself.
 
 use crate::snapshot::{self, Snapshot};
-use crate::worker::wire;
+use crate::worker::{self, wire};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use trackside_core::log::FileLocation;
-use trackside_core::model::{FrameSlice, ModelReply, ModelRequest};
+use trackside_core::model::{FrameSlice, ModelReply, ModelRequest, TailReply, TailRequest};
 use trackside_core::position::Position;
 
 /// What a worker's bytes say, as the answer to an update of so many rows.
@@ -19,6 +20,22 @@ pub fn reply(bytes: &[u8], rows: usize, fields: usize, replay: bool) -> Option<M
     let frames = vec![FrameSlice { location, base: 10, from: 0, to: rows }];
     let request = ModelRequest { frames, skip: Vec::new(), replay };
     wire::reply(header, rest.get(..body)?, &request, fields).ok()
+}
+
+/// What a worker's bytes say, as the answer to a question about the next rows, at most so many.
+pub fn tail_reply(bytes: &[u8], max_rows: usize, fields: usize) -> Option<TailReply> {
+    let (prefix, rest) = bytes.split_first_chunk::<{ wire::PREFIX }>()?;
+    let (header, body) = wire::lengths(prefix)?;
+    let (header, rest) = rest.split_at_checked(header)?;
+    let header: serde_json::Value = serde_json::from_slice(header).ok()?;
+    let (place, model, wait) = (PathBuf::new(), String::new(), Duration::ZERO);
+    let request = TailRequest { place, model, offset: 10, max_rows, max_frames: 1, wait };
+    wire::tail_reply(header, rest.get(..body)?, &request, fields).ok()
+}
+
+/// Whether a question about the next rows is either refused or comes out as it went in.
+pub fn tail_request_survives(bytes: &[u8]) -> bool {
+    worker::tail::decode(bytes).is_none_or(|request| worker::tail::encode(&request) == bytes)
 }
 
 /// The state in a snapshot file's bytes.

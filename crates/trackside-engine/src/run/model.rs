@@ -326,7 +326,7 @@ impl ModelStage {
     fn survive(&mut self, session: &mut Session, batch: Batch, fault: ModelFault) -> Result<(), Failure> {
         self.note(&fault);
         session.card = self.bring_back(session.position).map_err(from_fault)?;
-        let mut state = self.runtime.snapshot().map_err(from_fault)?;
+        let mut state = self.state(session)?;
         // A worker that was killed from outside deserves the same batch once more; code that raised would raise again.
         let mut parts = match fault {
             ModelFault::Raised { .. } | ModelFault::Late(_) if batch.rows() > 1 => {
@@ -340,14 +340,15 @@ impl ModelStage {
                 Ok(reply) => {
                     self.accept(session, &part, &reply)?;
                     if !parts.is_empty() {
-                        state = self.runtime.snapshot().map_err(from_fault)?;
+                        state = self.state(session)?;
                     }
                 }
                 Err(fault) => {
                     self.note(&fault);
-                    match fault {
-                        ModelFault::Raised { .. } => self.runtime.restore(&state),
-                        _ => self.runtime.start(Some(&state)).map(|_| ()),
+                    match (&fault, &state) {
+                        (ModelFault::Raised { .. }, Some(state)) => self.runtime.restore(state),
+                        (_, Some(state)) => self.runtime.start(Some(state)).map(|_| ()),
+                        (_, None) => self.bring_back(session.position).map(|_| ()),
                     }
                     .map_err(from_fault)?;
                     if part.rows() > 1 {
@@ -368,6 +369,23 @@ impl ModelStage {
         let pid = self.runtime.pid();
         self.tell(|state| state.pid = pid);
         Ok(())
+    }
+
+    /// Its state between two parts of a batch; none when it cannot be saved: then it is brought back by a replay, which takes
+    /// longer and comes to the same.
+    fn state(&mut self, session: &Session) -> Result<Option<Vec<u8>>, Failure> {
+        match self.runtime.snapshot() {
+            Ok(state) => return Ok(Some(state)),
+            Err(ModelFault::Raised { error, .. }) => {
+                tracing::warn!(
+                    model = self.model.name,
+                    error,
+                    "a model's state cannot be saved; its rows are replayed"
+                );
+            }
+            Err(_) => _ = self.bring_back(session.position).map_err(from_fault)?,
+        }
+        Ok(None)
     }
 
     fn note(&self, fault: &ModelFault) {

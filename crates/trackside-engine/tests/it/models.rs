@@ -201,6 +201,43 @@ fn a_row_that_raises_or_kills_is_the_only_one_lost_to_the_model() {
     }
 }
 
+/// Cannot be saved once it has learnt something.
+struct Unsaved(RunningSum);
+
+impl ModelRuntime for Unsaved {
+    fn start(&mut self, state: Option<&[u8]>) -> Result<ModelCard, ModelFault> {
+        self.0.start(state)
+    }
+
+    fn update(&mut self, request: &ModelRequest) -> Result<ModelReply, ModelFault> {
+        self.0.update(request)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {
+        if self.0.sum == 0.0 {
+            return self.0.snapshot();
+        }
+        Err(ModelFault::Raised { error: "TypeError: no".into(), traceback: String::new() })
+    }
+
+    fn stop(&mut self) {}
+}
+
+#[test]
+fn a_model_that_cannot_be_saved_still_loses_the_poison_row_only() {
+    for poison in [Poison::Raises(-1.25), Poison::Dies(-1.25)] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), -1.25);
+        let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
+            Box::new(Unsaved(RunningSum { sum: 0.0, poison, calls: Arc::default() })) as Box<dyn ModelRuntime>
+        });
+        let options = Options { python: None, in_process: Some(factory) };
+        let summary = finish(&try_start(folder.path(), &text(1, BLOCKS), options).unwrap());
+        assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
+        assert_eq!((summary.dead, summary.scored), (1, summary.clean - 1));
+    }
+}
+
 #[test]
 fn a_worker_that_is_killed_costs_nothing() {
     let straight = tempfile::tempdir().unwrap();
