@@ -1,4 +1,7 @@
-"""`up`: file to Parquet by the real engine, log, fsyncs and all, against peers that only read, clean and write."""
+"""`up`: file to Parquet by the real engine, log, fsyncs and all, against peers that only read, clean and write.
+
+What the fsyncs cost is told beside it: the same engine in a program whose fsync does nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> dict[str, 
     python = peers(say)
     people = {
         "trackside": lambda folder: [workload.PROGRAM, "up", path, folder],
+        "unsynced": lambda folder: [workload.PROGRAM, "up-unsynced", path, folder],
         "bytewax": lambda folder: [python, PEERS / "bytewax_job.py", path, folder / "clean.parquet"],
         "plain": lambda folder: [python, PEERS / "plain.py", path, folder / "clean.parquet"],
     }
@@ -50,11 +54,15 @@ def report(runs: dict[str, list[measure.Run]], counts: dict[str, Any], say: Call
         for who, rate in rates.items()
         if who != "trackside"
     }
+    walls = [done.wall_seconds for done in runs["trackside"]]
+    cost = measure.Spread([a / b.wall_seconds for a, b in zip(walls, runs["unsynced"], strict=True)])
     say(f"  {'':10} {'k events per core-second':>28} {'anonymous MB':>22}   trackside is … × as fast")
     for who, rate in rates.items():
         ratio = ratios[who].text(1, 1) if who in ratios else ""
         say(f"  {who:10} {measure.Spread(rate).text(1e3):>28} {rss[who].text(1e6):>22}   {ratio}")
+    say(f"  with its fsyncs a run takes {cost.text(1, 2)} × the wall time of one without (`unsynced`)")
     return {
+        "fsync_wall_ratio": round(cost.median, 3),
         "events_per_core_second": round(measure.Spread(rates["trackside"]).median),
         "ratios": {who: round(ratio.median, 2) for who, ratio in ratios.items()},
         "rss_bytes": {who: round(spread.median) for who, spread in rss.items()},

@@ -128,7 +128,10 @@ class Harness:
         judge = self._loaded()
         if self._tail is None:
             self._tail = self._native.Tail()
-        found = self._tail.wait(header)
+        try:
+            found = self._tail.wait(header)
+        except (OSError, ValueError) as error:  # the log, not the model: the engine tells it of rows, then
+            return {"ok": False, "unable": True, "error": str(error)}, ()
         answer, parts = self._score(judge, () if found.rows is None else (found.rows,), reply=True)
         answer["to"] = found.to
         return answer, parts

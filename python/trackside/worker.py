@@ -19,7 +19,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from trackside.wire import Closed, Wire, adopt
+from trackside.wire import TAIL, Closed, Wire, adopt
 
 SAFE_FD = 900
 """Descriptors that the protocol needs are moved here and above; 1024 is the usual limit."""
@@ -132,8 +132,9 @@ def serve(wire: Wire, outputs: tuple[BoundedText, ...], stopping: threading.Even
         if stopping.is_set():
             return
         del body, parts
-        for output in outputs:
-            output.next_batch()
+        if kind != TAIL or answer.get("rows"):  # a wait for rows is no batch
+            for output in outputs:
+                output.next_batch()
         if operation == "load":
             gc.collect()
             gc.freeze()  # what is loaded stays: the collector need not walk through it between two batches

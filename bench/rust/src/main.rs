@@ -8,6 +8,7 @@
 //! trackside-bench clean FILE ROUNDS          ourselves and the ceiling in memory, alternating
 //! trackside-bench ceiling FILE ROUNDS        the ceiling alone (for a profiler)
 //! trackside-bench up FILE FOLDER             the real engine: file, log, tables
+//! trackside-bench up-unsynced FILE FOLDER    the same without a single fsync
 //! trackside-bench append-loop FOLDER PYTHON  log and worker: rows stamped just before the append
 //! trackside-bench door-loop FOLDER PYTHON    the whole engine and a worker: the same from its door on
 //! ```
@@ -17,6 +18,7 @@ mod ceiling;
 mod clean;
 mod count;
 mod door_loop;
+mod fsync;
 mod job;
 mod lines;
 mod measure;
@@ -37,10 +39,17 @@ fn main() -> Result<()> {
         ["ours", file, rounds] => clean::alone(&read(file)?, number(rounds)?)?,
         ["ceiling", file, rounds] => ceiling::alone(&read(file)?, number(rounds)?)?,
         ["up", file, folder] => up::run(Path::new(file), Path::new(folder))?,
+        ["up-unsynced", file, folder] => {
+            fsync::leave_out();
+            up::run(Path::new(file), Path::new(folder))?
+        }
         ["append-loop", folder, python] => append_loop::run(Path::new(folder), Path::new(python))?,
         ["door-loop", folder, python] => door_loop::run(Path::new(folder), Path::new(python))?,
         _ => {
-            bail!("give one of: generate, count, clean, ours, ceiling, up, append-loop, door-loop; see bench/README.md")
+            bail!(
+                "give one of: generate, count, clean, ours, ceiling, up, up-unsynced, append-loop, door-loop; \
+                 see bench/README.md"
+            )
         }
     };
     writeln!(std::io::stdout(), "{answer}")?;

@@ -137,7 +137,7 @@ const MAX_FOLDERS: usize = 1000;
 pub struct Parquet {
     config: Config,
     files: Files,
-    /// The deepest folder that was there before us: new ones below it are made durable up to here.
+    /// A folder that was there before us: new ones below it are made durable up to here.
     root: PathBuf,
     table: PathBuf,
     manifests: PathBuf,
@@ -171,6 +171,16 @@ struct Commit {
     position: Position,
 }
 
+/// Up to where the entries of new folders are made durable. The pipeline's own folder and data directory are there; of a
+/// path elsewhere, the one above what is there: an earlier life may have made that and ended before it was durable.
+fn root(files: &Files, folder: &Path, context: &SinkContext<'_>) -> PathBuf {
+    if let Some(known) = [context.data, context.base].into_iter().find(|known| folder.starts_with(known)) {
+        return known.to_path_buf();
+    }
+    let there = folder.ancestors().find(|above| files.exists(above).unwrap_or(false)).unwrap_or(folder);
+    there.parent().unwrap_or(there).to_path_buf()
+}
+
 impl Parquet {
     /// The sink over a file system of the caller's choice.
     pub fn new(config: Config, context: &SinkContext<'_>, files: Files) -> Self {
@@ -184,7 +194,7 @@ impl Parquet {
         Self {
             shape: Shape { time, partition: context.partition, origin: origin.clone(), compression: config.codec() },
             part: Part { origin, partition: context.partition },
-            root: folder.parent().unwrap_or(&folder).to_path_buf(),
+            root: root(&files, &folder, context),
             table: folder.join(context.topic),
             manifests: folder.join(FOLDER).join(context.topic),
             config,
@@ -269,7 +279,10 @@ impl Parquet {
             entries.push(Entry { path: path.clone(), rows: file.rows, bytes: file.bytes.len() as u64 });
             files.push((self.table.join(path), file.bytes));
         }
-        let manifest = self.manifest.as_ref().map(|manifest| manifest.after(position, entries)).unwrap_or_default();
+        let Some(manifest) = &self.manifest else {
+            return Err(Failure::stop("a table was given rows before it was asked where it stands"));
+        };
+        let manifest = manifest.after(position, entries);
         self.pending = Some(Commit { files, manifest, position });
         Ok(())
     }

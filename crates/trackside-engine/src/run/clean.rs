@@ -487,9 +487,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What has passed by itself before is tried again (descriptors ran out, a broker elects a leader); what cannot pass is not.
 pub(crate) fn from_log(error: LogError) -> Failure {
     match error {
-        LogError::Full(why) | LogError::NotFound(why) => Failure::retry(why),
-        other => Failure::stop(other),
+        LogError::Damaged(_) | LogError::ReadOnly(_) => Failure::stop(error),
+        LogError::Full(why) | LogError::NotFound(why) | LogError::Other(why) => Failure::retry(why),
     }
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod batch;
+mod replay;
 mod tail;
 
 use crate::config::ModelSection;
@@ -21,8 +22,7 @@ use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;
 use answer::AnswerLayout;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 use batch::{Batch, Excluded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +96,29 @@ struct Session {
     dead_in_a_row: u32,
     /// What the runtime is asked when there is nothing to ask about.
     tail: Tail,
+    /// The worker was replaced for its size and has answered nothing since.
+    recycled: bool,
+    /// Bytes that it may take whatever the limit says, because a fresh one takes them.
+    allowed: u64,
+    /// Rows before the first that the log still held when the model was new: nobody kept them for it.
+    trimmed: bool,
+}
+
+impl Session {
+    fn new(card: ModelCard, position: Position, counts: Counts) -> Self {
+        Self {
+            card,
+            position,
+            trimmed: counts.is_empty() && position.offset > 0,
+            counts,
+            saved: Instant::now(),
+            pending: None,
+            dead_in_a_row: 0,
+            tail: Tail::default(),
+            recycled: false,
+            allowed: 0,
+        }
+    }
 }
 
 impl ModelStage {
@@ -188,88 +211,13 @@ impl ModelStage {
             from_fault(fault)
         })?;
         self.tell(|state| state.cannot_load = false);
-        Ok(Session {
-            card,
-            position,
-            counts,
-            saved: Instant::now(),
-            pending: None,
-            dead_in_a_row: 0,
-            tail: Tail::default(),
-        })
-    }
-
-    /// Starts the runtime with the newest snapshot and replays the rows between it and `position`.
-    fn bring_back(&mut self, position: Position) -> Result<ModelCard, ModelFault> {
-        let died = |error: &dyn std::fmt::Display| ModelFault::Died(format!("the log could not be replayed: {error}"));
-        let oldest = self.reader.oldest().map_err(|error| died(&error))?;
-        let mut snapshot = self.snapshots.load(position).filter(|snapshot| snapshot.position.offset >= oldest);
-        // A snapshot begins with the end of the output at its time: what was dead since is looked up from there.
-        let split = |snapshot: &Snapshot| {
-            snapshot.state.split_first_chunk::<8>().map(|(output, state)| (u64::from_le_bytes(*output), state.to_vec()))
-        };
-        let mut held = snapshot.as_ref().and_then(split);
-        let card = match self.runtime.start(held.as_ref().map(|(_, state)| state.as_slice())) {
-            Err(ModelFault::Raised { error, .. }) if held.is_some() => {
-                // Another version of the model: it learns anew from what the log still holds.
-                tracing::warn!(
-                    model = self.model.name,
-                    error,
-                    "the model refused its snapshot; the rows are replayed instead"
-                );
-                (snapshot, held) = (None, None);
-                self.runtime.start(None)?
-            }
-            other => other?,
-        };
-        let mut offset = snapshot.as_ref().map_or(oldest, |snapshot| snapshot.position.offset);
-        if offset < position.offset {
-            let excluded = self.excluded(held.map(|(output, _)| output)).map_err(|error| died(&error))?;
-            while offset < position.offset {
-                let frames = self.read(offset).map_err(|error| died(&error))?;
-                let batch = Batch::gather_replay(&frames, offset, self.model.max_batch, position.offset, &excluded);
-                let Some((batch, to)) = batch.map_err(|error| died(&error))? else { break };
-                if let Some(batch) = batch.filter(|batch| batch.rows() > 0) {
-                    self.runtime.update(&batch.request(true, &excluded))?;
-                }
-                offset = to;
-            }
-        }
-        let pid = self.runtime.pid();
-        self.tell(|state| {
-            state.version.clone_from(&card.version);
-            state.pid = pid;
-            state.state = "running";
-        });
-        Ok(card)
+        Ok(Session::new(card, position, counts))
     }
 
     /// The next frames; shared, for a batch holds on to those that it takes rows of.
     fn read(&mut self, from: u64) -> Result<Vec<Arc<Frame>>, LogError> {
         let frames = self.reader.read(from, BUDGET, End::Published)?;
         Ok(frames.into_iter().map(|frame| Arc::new(batch::sent_back(frame, &self.model.name))).collect())
-    }
-
-    /// What the output from `from` on says was dead or skipped.
-    fn excluded(&mut self, from: Option<u64>) -> Result<Excluded, LogError> {
-        let mut excluded = Excluded::default();
-        let mut offset = from.unwrap_or(0).max(self.output.oldest()?);
-        loop {
-            let frames = self.output.read(offset, BUDGET, End::Published)?;
-            let Some(last) = frames.last() else { return Ok(excluded) };
-            offset = last.end;
-            for frame in &frames {
-                if let (FrameKind::Skipped, Some(input)) = (frame.meta.kind, frame.meta.input) {
-                    excluded.skipped.push((input.from, input.to));
-                }
-                let offsets = frame
-                    .section(SectionKind::DeadLetters)?
-                    .and_then(|letters| letters.column_by_name("offset").cloned());
-                if let Some(offsets) = offsets.as_ref().and_then(|column| column.as_primitive_opt::<Int64Type>()) {
-                    excluded.dead.extend(offsets.iter().flatten().map(|offset| offset as u64));
-                }
-            }
-        }
     }
 
     fn step(&mut self, session: &mut Session, batch: Batch) -> Result<(), Failure> {
@@ -294,14 +242,26 @@ impl ModelStage {
             self.meter.latency.note(now() - received);
         }
         self.meter.state(StageState::Running, None);
-        if reply.rss.is_some_and(|rss| rss > self.model.memory_mib << 20) {
-            self.recycle(session)?;
+        if reply.rss.is_some_and(|rss| rss > session.allowed.max(self.model.memory_mib << 20)) {
+            self.outgrown(session, reply.rss.unwrap_or_default())?;
         }
+        session.recycled = false;
+        Ok(())
+    }
+
+    /// The worker is over its limit. One that is so with its first batch is no leak, and would be at once again.
+    fn outgrown(&mut self, session: &mut Session, rss: u64) -> Result<(), Failure> {
+        if !session.recycled {
+            return self.recycle(session);
+        }
+        session.allowed = rss + rss / 4;
+        let (model, limit_mib, mib) = (&self.model.name, self.model.memory_mib, rss >> 20);
+        tracing::warn!(model, limit_mib, mib, "a fresh worker needs more than its limit; set a higher `memory_mib`");
         Ok(())
     }
 
     /// A worker that has grown too large hands its state to a fresh one, between batches.
-    fn recycle(&mut self, session: &Session) -> Result<(), Failure> {
+    fn recycle(&mut self, session: &mut Session) -> Result<(), Failure> {
         tracing::info!(
             model = self.model.name,
             limit_mib = self.model.memory_mib,
@@ -311,9 +271,11 @@ impl ModelStage {
             self.runtime.stop();
             self.runtime.start(Some(&state))
         });
-        if fresh.is_err() {
-            self.bring_back(session.position).map_err(from_fault)?;
-        }
+        session.card = match fresh {
+            Ok(card) => card,
+            Err(_) => self.bring_back(session.position).map_err(from_fault)?,
+        };
+        session.recycled = true;
         let pid = self.runtime.pid();
         self.tell(|state| {
             state.restarts += 1;
@@ -347,8 +309,8 @@ impl ModelStage {
                     self.note(&fault);
                     match (&fault, &state) {
                         (ModelFault::Raised { .. }, Some(state)) => self.runtime.restore(state),
-                        (_, Some(state)) => self.runtime.start(Some(state)).map(|_| ()),
-                        (_, None) => self.bring_back(session.position).map(|_| ()),
+                        (_, Some(state)) => self.runtime.start(Some(state)).map(|card| session.card = card),
+                        (_, None) => self.bring_back(session.position).map(|card| session.card = card),
                     }
                     .map_err(from_fault)?;
                     if part.rows() > 1 {
@@ -373,7 +335,7 @@ impl ModelStage {
 
     /// Its state between two parts of a batch; none when it cannot be saved: then it is brought back by a replay, which takes
     /// longer and comes to the same.
-    fn state(&mut self, session: &Session) -> Result<Option<Vec<u8>>, Failure> {
+    fn state(&mut self, session: &mut Session) -> Result<Option<Vec<u8>>, Failure> {
         match self.runtime.snapshot() {
             Ok(state) => return Ok(Some(state)),
             Err(ModelFault::Raised { error, .. }) => {
@@ -383,7 +345,7 @@ impl ModelStage {
                     "a model's state cannot be saved; its rows are replayed"
                 );
             }
-            Err(_) => _ = self.bring_back(session.position).map_err(from_fault)?,
+            Err(_) => session.card = self.bring_back(session.position).map_err(from_fault)?,
         }
         Ok(None)
     }
@@ -418,7 +380,7 @@ impl ModelStage {
         let unfit = |error| {
             Failure::stop(format!("the answers of model `{}` do not fit their schema: {error}", self.model.name))
         };
-        batch.count(&mut counts);
+        batch.count(&mut counts, session.trimmed);
         if let Some(table) = batch.table().map_err(unfit)? {
             if let Some(reply) = reply {
                 let scores = self
@@ -490,15 +452,8 @@ impl ModelStage {
         let newest = lock(&self.writer).newest();
         let oldest = self.reader.oldest().map_err(from_log)?;
         let offset = newest.as_ref().and_then(|head| head.meta.input).map_or(oldest, |input| input.to);
-        let mut session = Session {
-            card: ModelCard::default(),
-            position: Position { epoch: 0, offset },
-            counts: newest.map(|head| head.meta.counts).unwrap_or_default(),
-            saved: Instant::now(),
-            pending: None,
-            dead_in_a_row: 0,
-            tail: Tail::default(),
-        };
+        let counts = newest.map(|head| head.meta.counts).unwrap_or_default();
+        let mut session = Session::new(ModelCard::default(), Position { epoch: 0, offset }, counts);
         self.skip(&mut session)
     }
 
@@ -513,7 +468,7 @@ impl ModelStage {
             let batch = Batch::gather(&frames, offset, room, usize::MAX, u64::MAX).map_err(from_log)?;
             let Some(batch) = batch else { break };
             let mut counts = session.counts.clone();
-            batch.count(&mut counts);
+            batch.count(&mut counts, session.trimmed);
             add(&mut counts, names::SKIPPED, batch.rows() as u64);
             self.append(session, batch.range, FrameKind::Skipped, counts, Vec::new(), now())?;
         }
@@ -545,6 +500,14 @@ impl ModelStage {
                     let output = lock(&self.writer).published();
                     let state = [output.to_le_bytes().as_slice(), &state].concat();
                     session.pending = Some((Snapshot { position: session.position, state }, output));
+                }
+                // Its state is as it was: it goes on with it. Without a snapshot the next start replays more.
+                Err(ModelFault::Raised { error, .. }) => {
+                    tracing::warn!(
+                        model = self.model.name,
+                        error,
+                        "a model's state cannot be saved; it is tried again"
+                    );
                 }
                 Err(fault) => {
                     self.note(&fault);

@@ -149,8 +149,19 @@ impl ModelRuntime for ProcessRuntime {
 
     fn tail(&mut self, request: &TailRequest) -> Option<Result<TailReply, ModelFault>> {
         let deadline = request.wait + self.model.deadline.0;
-        let answer = self.send(HeaderKind::Tail, &tail::encode(request), b"", deadline);
-        Some(answer.and_then(|(header, body)| wire::tail_reply(header, &body, request, self.fields)))
+        let (header, body) = match self.send(HeaderKind::Tail, &tail::encode(request), b"", deadline) {
+            Ok(answer) => answer,
+            Err(fault) => return Some(Err(fault)),
+        };
+        if let Some(error) = wire::unable(&header) {
+            tracing::warn!(
+                model = self.model.name,
+                error,
+                "a worker cannot wait for rows by itself; it is told of them"
+            );
+            return None;
+        }
+        Some(wire::tail_reply(header, &body, request, self.fields))
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>, ModelFault> {

@@ -84,12 +84,18 @@ pub fn reply(header: Value, body: &[u8], request: &ModelRequest, fields: usize) 
     columns(header, body, (!request.replay).then_some(fields))
 }
 
+/// Why a worker cannot wait at the end of the log by itself, if its answer says so: nothing is wrong with the model.
+pub(crate) fn unable(header: &Value) -> Option<String> {
+    let unable = header.get("unable").and_then(Value::as_bool) == Some(true);
+    unable.then(|| header.get("error").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
 /// The same for the answer of a worker that chose its rows by itself; that they are the right ones is for whoever knows
 /// the log to check.
 pub fn tail_reply(header: Value, body: &[u8], request: &TailRequest, fields: usize) -> Result<TailReply, ModelFault> {
     let header = parse(header)?;
     let (rows, to) = (header.rows, header.to.unwrap_or_default());
-    if rows > request.max_rows || to < request.offset {
+    if header.to.is_none() || rows > request.max_rows || to < request.offset || (rows > 0 && to == request.offset) {
         return Err(unusable(format!(
             "{rows} rows up to offset {to}, for at most {} from {} on",
             request.max_rows, request.offset
@@ -246,7 +252,7 @@ mod tests {
         };
         assert_eq!(answer(2, 13).unwrap().reply.score, [0.0, 0.0]);
         assert_eq!(answer(0, 10).unwrap(), TailReply { to: 10, reply: ModelReply::default() });
-        for wrong in [answer(3, 13), answer(2, 9), tail_reply(json!({"ok": true}), b"", &request, 1)] {
+        for wrong in [answer(3, 13), answer(2, 9), answer(2, 10), tail_reply(json!({"ok": true}), b"", &request, 1)] {
             assert!(wrong.unwrap_err().to_string().contains("at most 2 from 10 on"));
         }
     }

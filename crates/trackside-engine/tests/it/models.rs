@@ -163,6 +163,13 @@ pub(crate) fn write(folder: &Path, poison: f64) {
     fs::write(folder.join("events.jsonl"), lines.join("\n")).unwrap();
 }
 
+/// The values in the file, in order.
+fn all_values(folder: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].as_f64().unwrap();
+    text.lines().map(value).collect()
+}
+
 /// (offset in clean, score) of every scored row.
 pub(crate) fn scores(folder: &Path) -> Vec<(i64, f64)> {
     use arrow::array::AsArray;
@@ -235,6 +242,30 @@ fn a_model_that_cannot_be_saved_still_loses_the_poison_row_only() {
         let summary = finish(&try_start(folder.path(), &text(1, BLOCKS), options).unwrap());
         assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
         assert_eq!((summary.dead, summary.scored), (1, summary.clean - 1));
+    }
+}
+
+#[test]
+fn a_row_that_fails_only_now_does_not_keep_the_model_from_coming_back() {
+    for poison in [Poison::Raises(-1.25), Poison::Dies(-1.25)] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), -1.25);
+        let before = run(folder.path(), Poison::None);
+        assert_eq!((before.dead, before.scored), (0, before.clean));
+        // The model's code is another one now, and it learns anew from what the log holds.
+        _ = fs::remove_dir_all(folder.path().join("data/snapshots"));
+        let path = folder.path().join("events.jsonl");
+        let more = "\n{\"ts\":1700000009000,\"device\":\"d1\",\"value\":2.0,\"seq\":100000}\n";
+        fs::write(&path, fs::read_to_string(&path).unwrap() + more).unwrap();
+        let after = run(folder.path(), poison);
+        assert!(after.balanced && after.in_flight == 0, "{after:?}");
+        assert_eq!((after.dead, after.clean, after.scored), (0, before.clean + 1, before.scored + 1));
+        let scores = scores(folder.path());
+        let (last, sum) = scores[scores.len() - 1];
+        let (_, straight) = scores[scores.len() - 2];
+        // The state has all rows but the one that it can no longer take: -1.25 is missing in the sum.
+        let before_last = all_values(folder.path()).iter().rev().nth(1).copied().unwrap();
+        assert_eq!(sum, straight + before_last + 1.25, "row {last}");
     }
 }
 

@@ -50,6 +50,10 @@ impl ModelRuntime for Waiting {
 
     fn tail(&mut self, request: &TailRequest) -> Option<Result<TailReply, ModelFault>> {
         let trouble = if self.tails.fetch_add(1, Ordering::Relaxed) % 5 == 3 { self.trouble } else { Trouble::None };
+        if trouble == Trouble::Unable {
+            self.troubles.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         Some(self.wait(request, trouble))
     }
 
@@ -64,10 +68,9 @@ impl Waiting {
     fn wait(&mut self, request: &TailRequest, trouble: Trouble) -> Result<TailReply, ModelFault> {
         let died = || ModelFault::Died("signal: 9 (SIGKILL)".into());
         let went_wrong = || self.troubles.fetch_add(1, Ordering::Relaxed);
-        if matches!(trouble, Trouble::DiesIdle | Trouble::Unable) {
+        if trouble == Trouble::DiesIdle {
             went_wrong();
-            let unable = ModelFault::Raised { error: "OSError".into(), traceback: String::new() };
-            return Err(if trouble == Trouble::Unable { unable } else { died() });
+            return Err(died());
         }
         let mut reader = embedded::guest(&request.place).unwrap();
         let found = tail::wait(&mut *reader, request).unwrap();

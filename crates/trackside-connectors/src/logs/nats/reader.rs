@@ -119,9 +119,15 @@ impl Reader {
         let (mut found, mut offset, mut room) = (Vec::new(), from, budget.bytes);
         while offset < limit && found.len() < budget.frames {
             let placed = self.placed(offset, room)?;
-            let before = found.len();
+            let mut moved = false;
             for placed in placed {
                 let info = &placed.frame.info;
+                moved = true;
+                if info.end <= offset {
+                    // Parts of a message that was given up, which a search may land on.
+                    self.next = Some((offset, placed.sequence + 1));
+                    continue;
+                }
                 let length = placed.frame.location.length;
                 let in_order = found.is_empty() || info.first == offset;
                 if info.end > limit || !in_order || found.len() == budget.frames || (!found.is_empty() && length > room)
@@ -132,7 +138,7 @@ impl Reader {
                 self.next = Some((offset, placed.sequence + 1));
                 found.push(placed);
             }
-            if found.len() == before || room == 0 {
+            if !moved || room == 0 {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! Frames of a broker laid into files of this machine, so that a worker maps them as it maps segments.
 //!
-//! Guarantee: a frame lies where it was said to until its reader has read [`KEPT`] files more; a map of a file that is
-//! gone stays good. Nothing here is durable, and nothing needs to be: the log is the broker's.
+//! Guarantee: a frame lies where it was said to for as long as somebody holds its location, and until its reader has read
+//! [`KEPT`] files more. Nothing here is durable, and nothing needs to be: the log is the broker's.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -47,8 +47,8 @@ impl Spool {
         };
         file.write_all_at(frame.bytes(), self.at).map_err(|error| self.cannot(&error))?;
         let rows = |kind: SectionKind| frame.range(kind as u16);
-        let (rows_at, rows_length) =
-            rows(SectionKind::Rows).map_or((0, 0), |range| (self.at + range.start as u64, range.len() as u64));
+        let rows = rows(SectionKind::Rows).or_else(|| rows(SectionKind::Retried));
+        let (rows_at, rows_length) = rows.map_or((0, 0), |range| (self.at + range.start as u64, range.len() as u64));
         let location = FileLocation { path: path.clone(), at: self.at, length, rows_at, rows_length };
         (self.at, self.room) = (self.at + length, self.room - length);
         Ok(location)
@@ -63,10 +63,18 @@ impl Spool {
         file.set_len(size)?;
         self.files.push_back(Arc::new(path));
         (self.file, self.at, self.room) = (Some(file), 0, size);
-        while self.files.len() > KEPT {
-            self.files.pop_front().map_or(Ok(()), |old| fs::remove_file(&*old))?;
-        }
-        Ok(())
+        // A model's batch may be asked about again after a replay that has read many files more.
+        let mut surplus = self.files.len().saturating_sub(KEPT);
+        let mut gone = Vec::new();
+        self.files.retain(|file| {
+            let stays = surplus == 0 || Arc::strong_count(file) > 1;
+            if !stays {
+                surplus -= 1;
+                gone.push(file.clone());
+            }
+            stays
+        });
+        gone.iter().try_for_each(|file| fs::remove_file(&**file))
     }
 
     fn cannot(&self, error: &std::io::Error) -> LogError {
@@ -104,6 +112,21 @@ mod tests {
     use trackside_log::{Draft, message};
 
     #[test]
+    fn a_row_that_is_sent_back_lies_where_rows_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(folder.path(), "clean");
+        let row = events(&[(1, "pump", 0.5)]);
+        let mut section = Vec::new();
+        ipc::encode(&row, &mut section).unwrap();
+        let sections = [(SectionKind::Retried as u16, section.as_slice())];
+        let draft = Draft { meta: b"{}", sections: &sections, ..Draft::default() };
+        let mut bytes = Vec::new();
+        message::seal(&draft, message::Seal { epoch: 1, first: 0, tag: 0, limit: 1 << 30 }, &mut bytes).unwrap();
+        let place = spool.put(&message::open(&bytes, "test").unwrap()).unwrap();
+        assert_eq!(MappedReader::default().read(&place.path, place.rows_at, place.rows_length).unwrap(), row);
+    }
+
+    #[test]
     fn frames_are_mapped_where_they_lie_and_old_files_go() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(folder.path(), "clean");
@@ -121,6 +144,14 @@ mod tests {
             assert_eq!(reader.read(&place.path, place.rows_at, place.rows_length).unwrap(), rows);
         }
         assert!(spool.number > KEPT as u64);
+        let held = spool.put(&frame).unwrap();
+        for _ in 0..100 {
+            spool.put(&frame).unwrap();
+        }
+        assert_eq!(reader.read(&held.path, held.rows_at, held.rows_length).unwrap(), rows);
+        assert!(held.path.exists(), "somebody holds its location");
+        drop(held);
+        spool.roll(1).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), KEPT);
         drop(spool);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -32,6 +32,7 @@ impl Received {
         let received = if word.stage == Stage::Ingest { count } else { 0 };
         let section = if received > 0 { SectionKind::Rows } else { SectionKind::Retried };
         let mut writer = lock(&partition.writer);
+        self.settle(partition, &mut writer);
         let mut counts = writer.counts.clone();
         add(&mut counts, names::RECEIVED, received);
         add(&mut counts, names::RETRIED_INGEST, received);
@@ -50,7 +51,7 @@ impl Received {
         let draft = FrameDraft { meta, ingest_time: now(), sections };
         let appended = writer.log.append(&draft)?;
         partition.board.publish(&draft.meta.counts, appended.end);
-        writer.counts = draft.meta.counts;
+        (writer.counts, writer.end) = (draft.meta.counts, appended.end);
         self.appended.fetch_add(received, Relaxed);
         partition.commits.published();
         Ok(appended.end)

@@ -73,7 +73,9 @@ impl AnswerLayout {
             columns.push(nullable(optional, answers));
         }
         let mut reasons: Vec<Option<&str>> = vec![None; answers];
-        reply.reasons.iter().for_each(|(answer, text)| reasons[*answer] = Some(text));
+        for (answer, text) in &reply.reasons {
+            reasons.get_mut(*answer).into_iter().for_each(|reason| *reason = Some(text));
+        }
         columns.push(Arc::new(StringArray::from(reasons)));
         columns.push(cycle(std::slice::from_ref(&card.version), std::iter::repeat_n(0, answers)));
         RecordBatch::try_new(self.scores.clone(), columns)

@@ -173,14 +173,20 @@ impl Batch {
         }
     }
 
-    /// Counts its rows as worked through, and those before them that stood in a damaged part of the log as lost.
-    pub(super) fn count(&self, counts: &mut Counts) {
+    /// Counts its rows as worked through, and those before them that stood in a damaged part of the log as lost. Where the
+    /// log was `trimmed` before the model was new, the rows before its first one are skipped, not lost.
+    pub(super) fn count(&self, counts: &mut Counts, trimmed: bool) {
         if self.slices.first().and_then(Slice::key).is_some() {
             return add(counts, names::RETRIED, self.rows() as u64);
         }
         for slice in &self.slices {
-            let lost = lost_before(&slice.frame, slice.from, names::CLEAN, counts);
-            add(counts, names::LOST, lost);
+            let missing = lost_before(&slice.frame, slice.from, names::CLEAN, counts);
+            if trimmed && !counts.contains_key(names::CONSUMED) {
+                add(counts, names::CONSUMED, missing);
+                add(counts, names::SKIPPED, missing);
+            } else {
+                add(counts, names::LOST, missing);
+            }
             add(counts, names::CONSUMED, (slice.to - slice.from) as u64);
         }
     }
@@ -250,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_before_the_first_are_lost_or_were_never_kept_for_a_new_model() {
+        let mut first = Arc::unwrap_or_clone(frame(70, 3));
+        first.meta.counts = [(names::CLEAN.to_owned(), 73)].into();
+        let batch = Batch::gather(&[Arc::new(first)], 70, 9, 9, u64::MAX).unwrap().unwrap();
+        let counted = |trimmed| {
+            let mut counts = Counts::new();
+            batch.count(&mut counts, trimmed);
+            [names::CONSUMED, names::SKIPPED, names::LOST].map(|name| counts.get(name).copied().unwrap_or(0))
+        };
+        assert_eq!((counted(true), counted(false)), ([73, 70, 0], [3, 0, 70]));
+    }
+
+    #[test]
     fn halves_meet_and_cover_the_whole_down_to_a_row() {
         let batch = Batch::gather(&[frame(0, 3), frame(3, 0), frame(4, 2)], 0, 99, 99, u64::MAX).unwrap().unwrap();
         let mut rows = Vec::new();
@@ -292,7 +311,7 @@ mod tests {
         assert_eq!(all.each_ref().map(|batch| batch.range.to), [5, 6, 8]);
         let counts = |batch: &Batch| {
             let mut counts = Counts::new();
-            batch.count(&mut counts);
+            batch.count(&mut counts, false);
             counts
         };
         assert_eq!((all[1].keys(), all[1].offsets()), (vec![1], vec![5]));

@@ -7,6 +7,7 @@
 use super::batch::Batch;
 use super::{ModelStage, Session, WAIT, from_fault};
 use crate::run::clean::from_log;
+use std::time::Instant;
 use trackside_core::error::Failure;
 use trackside_core::log::End;
 use trackside_core::model::{ModelFault, TailReply, TailRequest};
@@ -38,8 +39,12 @@ impl ModelStage {
             max_frames: if session.card.split { 1 } else { usize::MAX },
             wait: WAIT,
         };
+        let asked = Instant::now();
         match self.runtime.tail(&request) {
-            Some(Ok(TailReply { to, .. })) if to == offset => Ok(false),
+            Some(Ok(TailReply { to, .. })) if to == offset => {
+                // One that does not wait as long as it was asked to must not keep this thread busy.
+                Ok(self.reader.wait(offset, End::Published, WAIT.saturating_sub(asked.elapsed())))
+            }
             Some(Ok(answer)) => self.take(session, &request, &answer).map(|()| true),
             Some(Err(fault)) => self.fail(session, &request, fault).map(|()| true),
             None => {
@@ -71,11 +76,6 @@ impl ModelStage {
     fn fail(&mut self, session: &mut Session, request: &TailRequest, fault: ModelFault) -> Result<(), Failure> {
         if let Some(batch) = self.gathered(request, u64::MAX)?.filter(|batch| batch.rows() > 0) {
             return self.survive(session, batch, fault);
-        }
-        if matches!(fault, ModelFault::Raised { .. }) {
-            tracing::warn!(model = self.model.name, error = %fault, "a worker cannot wait for rows by itself; it is told of them");
-            session.tail.unable = true;
-            return Ok(());
         }
         // Killed from outside while it had nothing to do: brought back at once, but not again and again.
         if session.tail.died {
