@@ -248,7 +248,7 @@ REFUSED = {
         400, "bad Idempotency-Key", "1 to 256", event(), headers={"Idempotency_Key": "k" * 300}
     ),
     "no token": Refusal(401, "a token is needed", "Authorization: Bearer", event(), token=None),
-    "wrong token": Refusal(401, "a token is needed", "trackside token", event(), token="not-the-token"),
+    "wrong token": Refusal(401, "not the token", "trackside token", event(), token="not-the-token"),
     "a rebound name": Refusal(
         421,
         "`evil.example` is not a name of this server",

@@ -161,7 +161,7 @@ def test_all_mistakes_are_told_at_once_and_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("missing.toml", None, ["missing.toml:1:1", "cannot be read", "trackside init"]),
+        ("missing.toml", None, ["missing.toml: the pipeline file", "cannot be read", "trackside init"]),
         ("empty.toml", b"", ["empty.toml:1:1", "`[pipeline]` is missing", "`[schema]` is missing", "trackside init"]),
         ("latin.toml", '[pipeline]\nname = "caf\xe9"'.encode("latin-1"), ["latin.toml", "UTF-8"]),
         ("folder.toml", b"/", ["folder.toml", "cannot be read"]),

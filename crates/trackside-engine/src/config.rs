@@ -246,7 +246,7 @@ impl Pipeline {
         let text = std::fs::read_to_string(file).map_err(|error| {
             Diagnostics(vec![Diagnostic {
                 file: file.into(),
-                place: Place { line: 1, column: 1 },
+                place: Place { line: 0, column: 0 },
                 message: format!("the pipeline file cannot be read: {error}"),
                 help: "`trackside init` writes one to start from".into(),
                 source_line: String::new(),

@@ -33,6 +33,7 @@ mod status;
 pub mod stepped;
 mod stop;
 mod topics;
+mod trial;
 mod wall;
 pub mod worker;
 
@@ -55,3 +56,4 @@ pub use start::open_log;
 pub use status::{Learning, ModelStatus, StageStatus, Status, Summary, TableStatus};
 pub use stop::Stop;
 pub use topics::{Cursor, Step, TopicRows, Topics};
+pub use trial::try_model;

@@ -4,7 +4,7 @@
 //! anything has changed. [`Made::go`] starts its threads, behind those that make way for it.
 
 use crate::catalog::{self, Files};
-use crate::config::{Block, ModelMode, ModelSection, Pipeline};
+use crate::config::{Block, ModelSection, Pipeline};
 use crate::crew::{Crew, Leaving};
 use crate::data_dir::StartError;
 use crate::derived::{Derived, SharedWriter, lock};
@@ -18,13 +18,11 @@ use crate::run::model::answer::AnswerLayout;
 use crate::run::model::{ModelStage, ModelState};
 use crate::run::source;
 use crate::snapshot::Snapshots;
-use crate::worker::process::ProcessRuntime;
 use arrow::datatypes::SchemaRef;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use trackside_core::dead_letter;
 use trackside_core::log::{EpochStart, FrameHead, Log, LogSync, SectionKind};
-use trackside_core::model::ModelRuntime;
 use trackside_core::position::{CLEAN, DEAD_LETTER, FORECASTS_PREFIX, RECEIVED, SCORES_PREFIX};
 use trackside_core::sink::SinkContext;
 
@@ -169,7 +167,7 @@ impl Workshop<'_> {
         Ok(ModelStage {
             model: section.clone(),
             partition,
-            runtime: self.runtime(section, partition)?,
+            runtime: crate::trial::runtime(self.pipeline, self.options, section, partition)?,
             reader: self.log.mapped_reader(CLEAN, partition)?,
             output: self.log.reader(&section.topic(), partition)?,
             writer: part.writer.clone(),
@@ -184,28 +182,6 @@ impl Workshop<'_> {
             space: self.received.space.clone(),
             stop: crew.stop.clone(),
         })
-    }
-
-    fn runtime(&self, section: &ModelSection, partition: u32) -> Result<Box<dyn ModelRuntime>, StartError> {
-        let (base, tags) = (&self.pipeline.base, self.pipeline.layout.tags());
-        match section.mode {
-            ModelMode::Process => {
-                let python = self
-                    .options
-                    .python
-                    .clone()
-                    .or_else(|| std::env::var_os("TRACKSIDE_PYTHON").map(PathBuf::from))
-                    .unwrap_or_else(|| "python3".into());
-                Ok(Box::new(ProcessRuntime::new(python, section.clone(), base.clone(), partition, tags.to_vec())))
-            }
-            ModelMode::InProcess => match &self.options.in_process {
-                Some(factory) => Ok(factory(section, base, partition, tags)),
-                None => Err(StartError::Mismatch(format!(
-                    "model `{}` has `mode = \"in_process\"`, which needs the `trackside` command of the Python package; use that, or `mode = \"process\"`",
-                    section.name
-                ))),
-            },
-        }
     }
 
     /// A sink; in place of `old` it counts on, and what that one had not committed is still held for it.

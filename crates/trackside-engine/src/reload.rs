@@ -18,6 +18,7 @@ use crate::engine::{Engine, Left, ModelPart, Parts, SinkPart, SourcePart};
 use crate::parts::{Made, Manned, Workshop, code};
 use crate::run::clean::Order;
 use crate::start;
+use crate::trial::try_model;
 use crate::wall::now;
 use serde::Serialize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -288,6 +289,10 @@ impl Plan {
                 let text = "added; it begins with the oldest rows held";
                 self.changes.push(Change::new("model", &section.name, "added", text));
             }
+            // What worked goes on working: a model that cannot be loaded does not take its place.
+            try_model(workshop.pipeline, workshop.options, section).map_err(|why| {
+                NotReloaded::Failed(format!("model `{}`: `{}` cannot be loaded: {why}", section.name, section.code))
+            })?;
             let make = || workshop.model(section, old.map(|old| &**old));
             self.models.push(Next::Made(patiently(make)?));
         }

@@ -27,7 +27,7 @@ export class Locked {
       h(
         "p",
         { class: "hint" },
-        "It prints an address that ends in ?token=…; after it was opened once, this browser stays signed in.",
+        "In the pipeline's folder, or with --data and its data directory. It prints an address that opens once; from then on this browser stays signed in.",
       ),
       again,
     );
@@ -69,7 +69,7 @@ export class Alerts {
 
   update(notices: Notice[]): void {
     show(this.element, notices.length > 0);
-    const lines = notices.map((notice) => [`${firstLine(notice.text)} · since ${ago(notice.since_ms)}`, notice.help]);
+    const lines = notices.map((notice) => [`${firstLine(notice.text)} · ${ago(notice.since_ms)}`, notice.help]);
     const words = JSON.stringify(lines);
     if (words === this.shown) return; // a screen reader reads out what changes
     this.shown = words;
@@ -90,7 +90,7 @@ function firstLine(words: string): string {
 export class FirstSteps {
   private readonly lead = h("p");
   private readonly line = copyable("", "the command");
-  private readonly token = copyable("export TRACKSIDE_TOKEN=…   # printed by: trackside token", "the command");
+  private readonly token = copyable("TOKEN=$(trackside token)   # in the pipeline's folder", "the command");
   private readonly curl = h("div", {}, this.token, this.line);
   readonly element = h(
     "div",
@@ -126,5 +126,5 @@ function curlLine(tags: string[], fields: string[]): string {
   const escape = (name: string): string => name.replace(/[,= ]/g, "\\$&");
   const where = tags.map((tag, i) => `,${escape(tag)}=${["pump-1", "temp", "a", "b"][i] ?? "x"}`).join("");
   const event = `demo${where} ${escape(fields[0] ?? "value")}=21.5`.replaceAll("'", "'\\''");
-  return `curl -i -H "Authorization: Bearer $TRACKSIDE_TOKEN" \\\n  --data-binary '${event}' \\\n  ${location.origin}/api/v2/write`;
+  return `curl -i -H "Authorization: Bearer $TOKEN" \\\n  --data-binary '${event}' \\\n  ${location.origin}/api/v2/write`;
 }

@@ -42,6 +42,10 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Place { line, column } = self.place;
+        if line == 0 {
+            let help = if self.help.is_empty() { String::new() } else { format!("\n  = {}", self.help) };
+            return write!(f, "{}: {}{help}", self.file.display(), self.message);
+        }
         writeln!(f, "{}:{line}:{column}: {}", self.file.display(), self.message)?;
         let gutter = " ".repeat(line.to_string().len());
         writeln!(f, "{gutter} |\n{line} | {}", self.source_line)?;

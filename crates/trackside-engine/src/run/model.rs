@@ -40,6 +40,8 @@ use trackside_core::position::{InputRange, Position};
 pub(crate) const BUDGET: Budget = Budget { bytes: 4 << 20, frames: 256 };
 /// How long a wait for input lasts before the stop signal is looked at again.
 const WAIT: Duration = Duration::from_millis(100);
+/// How long a series that learns is remembered after it was heard of.
+const LEARNING: Duration = Duration::from_secs(3);
 /// Rows in a row that may become dead letters before the model as a whole counts as broken.
 const MAX_DEAD_IN_A_ROW: u32 = 1000;
 /// Length of a reason in a dead letter.
@@ -94,6 +96,8 @@ struct Session {
     saved: Instant,
     pending: Option<(Snapshot, u64)>,
     dead_in_a_row: u32,
+    /// The series that has learnt least, of those that were heard of lately, and when that was.
+    learning: Option<((u64, u64), Instant)>,
     /// What the runtime is asked when there is nothing to ask about.
     tail: Tail,
     /// The worker was replaced for its size and has answered nothing since.
@@ -114,10 +118,22 @@ impl Session {
             saved: Instant::now(),
             pending: None,
             dead_in_a_row: 0,
+            learning: None,
             tail: Tail::default(),
             recycled: false,
             allowed: 0,
         }
+    }
+
+    /// A reply tells of its own series; others learn on meanwhile, and are heard of again within seconds.
+    fn learning(&mut self, told: Option<(u64, u64)>) -> Option<(u64, u64)> {
+        let known = self.learning.filter(|(_, at)| at.elapsed() < LEARNING);
+        let told = told.map(|learning| (learning, Instant::now()));
+        self.learning = match (known, told) {
+            (Some(known), Some(told)) if known.0.0 < told.0.0 => Some(known),
+            (known, told) => told.or(known),
+        };
+        self.learning.map(|(learning, _)| learning)
     }
 }
 
@@ -155,7 +171,7 @@ impl ModelStage {
             let error = text.lines().next().unwrap_or_default();
             tracing::warn!(model = self.model.name, error, wait_ms, "a model still waits, for the same reason");
         } else {
-            tracing::warn!(model = self.model.name, error = text, wait_ms, "a model waits");
+            tracing::warn!(model = self.model.name, wait_ms, "a model waits: {text}");
             *told = text;
         }
     }
@@ -234,8 +250,9 @@ impl ModelStage {
         self.commit(session, batch, Some(reply), None)?;
         session.dead_in_a_row = 0;
         session.tail.died = false;
+        let learning = session.learning(reply.learning.filter(|(seen, needed)| seen < needed));
         self.tell(|state| {
-            state.learning = reply.learning.filter(|(seen, needed)| seen < needed);
+            state.learning = learning;
             state.state = if state.learning.is_some() { "learning" } else { "running" };
         });
         if let Some(received) = batch.received_at() {

@@ -298,6 +298,39 @@ fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
+/// So many lines of a worker's output are logged in a second; a model that prints for each row would fill the disk.
+const LINES_A_SECOND: u32 = 200;
+
+/// How much was logged in this second.
+struct Pace {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// And say that so many lines before were left out.
+    Log {
+        left_out: u64,
+    },
+    LeaveOut,
+}
+
+impl Pace {
+    fn next(&mut self, now: Instant) -> Next {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.lines) = (now, 0);
+        }
+        if self.lines == LINES_A_SECOND {
+            self.left_out += 1;
+            return Next::LeaveOut;
+        }
+        self.lines += 1;
+        Next::Log { left_out: std::mem::take(&mut self.left_out) }
+    }
+}
+
 /// Logs what the worker prints and keeps its last lines. Ends with the pipe.
 fn follow(pipe: Option<impl Read + Send + 'static>, model: &str, tail: &Arc<Mutex<VecDeque<String>>>) {
     let Some(pipe) = pipe else { return };
@@ -305,10 +338,19 @@ fn follow(pipe: Option<impl Read + Send + 'static>, model: &str, tail: &Arc<Mute
     let read = move || {
         let mut lines = BufReader::new(pipe);
         let mut line = Vec::new();
+        let mut pace = Pace { since: Instant::now(), lines: 0, left_out: 0 };
         // A line without an end is cut, so that a model that prints a gigabyte costs four kilobytes.
         while matches!(lines.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line), Ok(read) if read > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            tracing::info!(target: "trackside::model", model, "{text}");
+            match pace.next(Instant::now()) {
+                Next::LeaveOut => {}
+                Next::Log { left_out } => {
+                    if left_out > 0 {
+                        tracing::warn!(target: "trackside::model", model, left_out, "a model prints more than is logged");
+                    }
+                    tracing::info!(target: "trackside::model", model, "{text}");
+                }
+            }
             let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             tail.push_back(text);
             if tail.len() > TAIL_LINES {
@@ -319,4 +361,20 @@ fn follow(pipe: Option<impl Read + Send + 'static>, model: &str, tail: &Arc<Mute
     };
     // Without the thread the worker's output would block it once the pipe is full; then it is late, and killed.
     _ = std::thread::Builder::new().name("worker-output".into()).spawn(read);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_lines_a_second_are_logged_and_the_rest_is_counted() {
+        let start = Instant::now();
+        let mut pace = Pace { since: start, lines: 0, left_out: 0 };
+        let logged = (0..500).filter(|_| pace.next(start) != Next::LeaveOut).count();
+        assert_eq!(logged, LINES_A_SECOND as usize);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(pace.next(later), Next::Log { left_out: 500 - u64::from(LINES_A_SECOND) });
+        assert_eq!(pace.next(later), Next::Log { left_out: 0 });
+    }
 }

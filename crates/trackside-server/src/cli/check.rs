@@ -1,31 +1,46 @@
 //! `trackside check`: everything that is wrong with a pipeline file at once, or in words what it does.
+//!
+//! Models are loaded as `up` would load them, and let go of: a typo in an import is found here, not an hour later.
 
 use super::place::FILE;
 use super::terminal::{note, say, say_json};
 use super::{Failure, Json, USAGE};
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
-use trackside_engine::{Block, ModelMode, Pipeline};
+use trackside_engine::{Block, ModelMode, ModelSection, Options, Pipeline, try_model};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Pipeline file
     #[arg(default_value = FILE)]
     file: PathBuf,
+    /// Do not load the models
+    #[arg(long)]
+    no_load: bool,
     #[command(flatten)]
     pub(super) json: Json,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
+pub(crate) fn run(arguments: &Arguments, options: &Options) -> Result<i32, Failure> {
     match Pipeline::load(&arguments.file) {
-        Ok(pipeline) if arguments.json.json => {
-            say_json(&json!({ "ok": true, "file": arguments.file, "errors": [], "words": words(&pipeline) }));
-            Ok(0)
-        }
         Ok(pipeline) => {
-            words(&pipeline).iter().for_each(|line| _ = say(line));
-            Ok(0)
+            let broken = if arguments.no_load { Vec::new() } else { unloadable(&pipeline, options) };
+            if arguments.json.json {
+                let words = if broken.is_empty() { words(&pipeline) } else { Vec::new() };
+                let ok = broken.is_empty();
+                say_json(&json!({ "ok": ok, "file": arguments.file, "errors": [], "models": broken, "words": words }));
+                return Ok(if ok { 0 } else { USAGE });
+            }
+            if broken.is_empty() {
+                words(&pipeline).iter().for_each(|line| _ = say(line));
+                return Ok(0);
+            }
+            broken.iter().for_each(|Unloadable { model, code, why }| {
+                note(format!("model `{model}`: `{code}` cannot be loaded: {why}\n"));
+            });
+            Err(to_mend(broken.len(), arguments))
         }
         Err(diagnostics) if arguments.json.json => {
             say_json(&json!({ "ok": false, "file": arguments.file, "errors": diagnostics.0 }));
@@ -33,13 +48,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
         }
         Err(diagnostics) => {
             note(diagnostics.to_string());
-            let count = diagnostics.0.len();
-            Err(Failure::new(
-                USAGE,
-                format!("{count} thing{} to mend in `{}`", if count == 1 { "" } else { "s" }, arguments.file.display()),
-            ))
+            Err(to_mend(diagnostics.0.len(), arguments))
         }
     }
+}
+
+fn to_mend(count: usize, arguments: &Arguments) -> Failure {
+    let plural = if count == 1 { "" } else { "s" };
+    Failure::new(USAGE, format!("{count} thing{plural} to mend in `{}`", arguments.file.display()))
+}
+
+/// A model that `up` could not load, and why not.
+#[derive(Serialize)]
+struct Unloadable<'a> {
+    model: &'a str,
+    code: &'a str,
+    why: String,
+}
+
+fn unloadable<'a>(pipeline: &'a Pipeline, options: &Options) -> Vec<Unloadable<'a>> {
+    let trial = |section: &'a ModelSection| {
+        let why = try_model(pipeline, options, section).err()?;
+        Some(Unloadable { model: &section.name, code: &section.code, why })
+    };
+    pipeline.models.iter().filter_map(trial).collect()
 }
 
 /// The pipeline, told in sentences.

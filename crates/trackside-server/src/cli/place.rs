@@ -19,8 +19,12 @@ pub(crate) fn load(file: &Path) -> Result<Pipeline, Failure> {
     Pipeline::load(file).map_err(|diagnostics| Failure::new(USAGE, diagnostics))
 }
 
-/// The data directory that is meant.
+/// The data directory that is meant. A running pipeline's is found also by a file that is broken by now.
 pub(crate) fn data(given: &Where) -> Result<PathBuf, Failure> {
+    named(given).or_else(|failure| likely(given).ok_or(failure))
+}
+
+fn named(given: &Where) -> Result<PathBuf, Failure> {
     match (&given.file, &given.data) {
         (_, Some(data)) if data.is_file() => Ok(load(data)?.data()),
         (_, Some(data)) => existing(data),
@@ -34,18 +38,14 @@ pub(crate) fn data(given: &Where) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The data directory that is meant, also by a file that is broken: the running pipeline can then say that it stays as
-/// it is.
-pub(crate) fn likely_data(given: &Where) -> Result<PathBuf, Failure> {
-    data(given).or_else(|failure| {
-        let file = given.file.as_deref().or(given.data.as_deref()).unwrap_or(Path::new(FILE));
-        let Ok(text) = std::fs::read_to_string(file) else { return Err(failure) };
-        let named =
-            text.lines().filter_map(|line| line.trim_start().strip_prefix("data")?.trim_start().strip_prefix('='));
-        let named = named.filter_map(|value| value.split(['"', '\'']).nth(1)).next().unwrap_or("data");
-        let data = file.parent().unwrap_or(Path::new("")).join(named);
-        if Note::read(&data).is_some() { Ok(data) } else { Err(failure) }
-    })
+/// Where a file that cannot be read whole says that its data lies, if a pipeline runs there.
+fn likely(given: &Where) -> Option<PathBuf> {
+    let file = given.file.as_deref().or(given.data.as_deref()).unwrap_or(Path::new(FILE));
+    let text = std::fs::read_to_string(file).ok()?;
+    let named = text.lines().filter_map(|line| line.trim_start().strip_prefix("data")?.trim_start().strip_prefix('='));
+    let named = named.filter_map(|value| value.split(['"', '\'']).nth(1)).next().unwrap_or("data");
+    let data = file.parent().unwrap_or(Path::new("")).join(named);
+    Note::read(&data).map(|_| data)
 }
 
 fn existing(data: &Path) -> Result<PathBuf, Failure> {

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<i32, Failure> {
 
 /// The server of the pipeline that is meant, and its token.
 fn running(place: &Where) -> Result<(String, Option<String>), Failure> {
-    let data = place::likely_data(place)?;
+    let data = place::data(place)?;
     let found = Note::read(&data).ok_or_else(|| {
         Failure::new(UNAVAILABLE, format!("no pipeline runs on `{}`; `trackside up` starts one", data.display()))
     })?;

@@ -67,11 +67,19 @@ impl Auth {
         pairs.any(|(name, value)| name == self.cookie && same(&self.token, value))
     }
 
-    /// The answer to who has no token.
-    pub(crate) fn locked() -> Response {
-        let hint =
-            "send it as `Authorization: Bearer …`; `trackside token` tells it, and an address that opens the page";
-        let mut response = problem(StatusCode::UNAUTHORIZED, "a token is needed", hint);
+    /// The answer to who has no token, or not this one.
+    pub(crate) fn locked(headers: &HeaderMap) -> Response {
+        let (what, hint) = match headers.contains_key(AUTHORIZATION) {
+            true => (
+                "that is not the token of this pipeline",
+                "`trackside token` tells it; each data directory has its own, and TRACKSIDE_TOKEN takes its place",
+            ),
+            false => (
+                "a token is needed",
+                "send it as `Authorization: Bearer …`; `trackside token` tells it, and an address that opens the page",
+            ),
+        };
+        let mut response = problem(StatusCode::UNAUTHORIZED, what, hint);
         let challenge = axum::http::HeaderValue::from_static("Bearer realm=\"trackside\"");
         response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, challenge);
         response

@@ -175,7 +175,7 @@ async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 }
 
 async fn with_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.auth.knows(request.headers()) { next.run(request).await } else { Auth::locked() }
+    if app.auth.knows(request.headers()) { next.run(request).await } else { Auth::locked(request.headers()) }
 }
 
 async fn from_ours(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

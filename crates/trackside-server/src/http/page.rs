@@ -48,7 +48,7 @@ pub(super) async fn index(
     match file("index.html") {
         Some(page) => (status, page).into_response(),
         None if signed_in => placeholder(),
-        None => Auth::locked(),
+        None => Auth::locked(&headers),
     }
 }
 

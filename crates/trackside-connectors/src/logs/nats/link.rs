@@ -62,8 +62,29 @@ impl Trouble {
 impl From<Trouble> for LogError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
+            // A cluster elects a leader: it passes.
+            Trouble::Refused { code: 503, words } => Self::Full(format!("NATS is not ready: {words}")),
             Trouble::Refused { words, .. } => Self::Other(format!("NATS refused: {words}")),
             Trouble::Away(words) | Trouble::Unknown(words) => Self::Full(words),
+        }
+    }
+}
+
+/// How long whoever opens a partition waits for a leader: an election takes a second or two, more on a busy machine.
+const ELECTION: Duration = Duration::from_secs(30);
+/// How often it asks.
+const ELECTION_STEP: Duration = Duration::from_millis(100);
+
+/// Asks again for as long as the answer is that it passes.
+pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+    let until = Instant::now() + ELECTION;
+    loop {
+        match ask() {
+            Err(LogError::Full(why)) if Instant::now() < until => {
+                tracing::debug!(why, "NATS is asked again");
+                std::thread::sleep(ELECTION_STEP);
+            }
+            answer => return answer,
         }
     }
 }

@@ -33,7 +33,7 @@ pub use promise::Promise;
 use config::Names;
 use ends::Ends;
 use lease::{Lease, Leases, Owner};
-use link::Link;
+use link::{Link, patiently};
 use serde_json::json;
 use spool::Spool;
 use std::collections::{BTreeMap, HashSet};
@@ -121,8 +121,8 @@ impl Log for Nats {
             LogError::Other(format!("{what} already has its writer in this process; drop that one first"))
         })?;
         let place = self.partition(topic, partition);
-        self.leases.prepare(&self.config)?;
-        let lease = self.leases.take(&place.names.lease, &what)?;
+        patiently(|| Ok(self.leases.prepare(&self.config)?))?;
+        let lease = patiently(|| self.leases.take(&place.names.lease, &what))?;
         let rights = Rights { _lease: lease, _ownership: ownership };
         Ok(Box::new(writer::Writer::open(place, &self.config, self.owner.clone(), rights, keep)?))
     }

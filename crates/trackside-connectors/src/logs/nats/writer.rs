@@ -7,7 +7,7 @@
 
 use super::ends::Placed;
 use super::lease::Owner;
-use super::link::Trouble;
+use super::link::{Trouble, patiently};
 use super::stream::{Info, Partition, Reign, expecting, messages, parts};
 use super::{Config, Rights, head, in_words};
 use crate::logs::ipc;
@@ -68,32 +68,42 @@ impl Writer {
         rights: Rights,
         keep: &mut dyn FnMut(&FrameHead) -> bool,
     ) -> Result<Self, LogError> {
+        let (found, epochs, last) = patiently(|| Self::begin(&partition, config, &owner, keep))?;
+        partition.ends.own(true, found.end);
+        announce(&partition, found.end);
+        Ok(Self {
+            newest: found.newest.map(|placed| head(&placed.frame)).transpose()?,
+            end: found.end,
+            bytes: found.info.bytes,
+            tag: RandomState::new().build_hasher().finish(), // keyed from the system's randomness
+            epochs,
+            partition,
+            last,
+            pending: None,
+            poison: None,
+            _rights: rights,
+        })
+    }
+
+    /// Makes the stream if there is none, recovers it and marks a new reign, whose list of epochs and sequence come back. One
+    /// that failed half-way is begun once more: its mark is found like any other's.
+    fn begin(
+        partition: &Partition,
+        config: &Config,
+        owner: &Owner,
+        keep: &mut dyn FnMut(&FrameHead) -> bool,
+    ) -> Result<(Found, Vec<EpochStart>, u64), LogError> {
         partition.create(config)?;
         for _ in 0..MAX_TRIES {
-            let found = Found::look(&partition, keep)?;
+            let found = Found::look(partition, keep)?;
             let mut reign = Reign { owner: owner.clone(), epochs: found.epochs.clone() };
             let last = match partition.begin(&mut reign, found.info.last) {
                 Ok(last) => last,
                 Err(trouble) if trouble.is_wrong_sequence() => continue,
                 Err(trouble) => return Err(trouble.into()),
             };
-            for sequence in found.given_up {
-                partition.delete(sequence)?;
-            }
-            partition.ends.own(true, found.end);
-            announce(&partition, found.end);
-            return Ok(Self {
-                newest: found.newest.map(|placed| head(&placed.frame)).transpose()?,
-                end: found.end,
-                bytes: found.info.bytes,
-                tag: RandomState::new().build_hasher().finish(), // keyed from the system's randomness
-                epochs: reign.epochs,
-                partition,
-                last,
-                pending: None,
-                poison: None,
-                _rights: rights,
-            });
+            found.given_up.iter().try_for_each(|sequence| partition.delete(*sequence))?;
+            return Ok((found, reign.epochs, last));
         }
         Err(LogError::Other(format!(
             "stream `{}` is written by another process all the time; stop that one first",
