@@ -107,7 +107,7 @@ def test_every_example_is_tested() -> None:
 def test_every_pipeline_file_is_fine(copy: Copy, name: str) -> None:
     example = copy(name)
     for file in sorted(example.folder.glob("*.toml")):
-        assert "is fine" in example.shell(f"trackside check {file.name}")
+        assert "is fine" in example.shell(f"trackside check --no-load {file.name}")
 
 
 def test_this_machine(copy: Copy, start: Start) -> None:
