@@ -1,4 +1,4 @@
-//! Every conversation with the outside: sources, sinks, logs, and the formats they speak.
+//! Every conversation with the outside: sources, sinks, logs, snapshots, and the formats they speak.
 //!
 //! This room may open sockets and files. It never cleans, never decides and never names another component: it turns
 //! what arrives into batches, and durable batches into what others read.
@@ -6,5 +6,6 @@
 pub mod formats;
 pub mod logs;
 pub mod sinks;
+pub mod snapshots;
 pub mod sources;
 pub mod testing;

@@ -278,6 +278,16 @@ pub trait Log: Send + Sync {
     ) -> Result<Box<dyn LogWriter>, LogError>;
     /// Opens the partition for reading, from any process.
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError>;
+    /// Makes an empty partition if there is none, without owning it: its owner is another process and may come later.
+    /// Nothing to do for a log that one process has for itself.
+    fn prepare(&self, _topic: &str, _partition: u32) -> Result<(), LogError> {
+        Ok(())
+    }
+    /// Takes something that has no partition, such as all sinks, for this process alone, until what is returned is
+    /// dropped. Nothing to do for a log that one process has for itself.
+    fn claim(&self, _what: &str) -> Result<Box<dyn Send + Sync>, LogError> {
+        Ok(Box::new(()))
+    }
     /// What there is: topics with their partitions.
     fn topics(&self) -> Result<Vec<(String, Vec<u32>)>, LogError>;
     /// A reader whose frames lie in files of this machine, for workers to map: [`Frame::location`] says where.

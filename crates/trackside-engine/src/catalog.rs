@@ -18,6 +18,10 @@ pub(crate) use trackside_connectors::logs::inspect as log_inspect;
 use trackside_connectors::logs::nats::{self, Home, Nats};
 use trackside_connectors::sinks::SINKS;
 pub(crate) use trackside_connectors::sinks::files::Files;
+#[cfg(fuzzing)]
+pub(crate) use trackside_connectors::snapshots;
+pub(crate) use trackside_connectors::snapshots::files::FileStore;
+pub(crate) use trackside_connectors::snapshots::{Snapshot, Snapshots, Store};
 use trackside_connectors::sources::SOURCES;
 use trackside_connectors::sources::http::HttpSource;
 pub use trackside_connectors::sources::http::{Mount, PATHS as MOUNTED};

@@ -1,11 +1,12 @@
 //! A running pipeline: what `start` set going, what `drain` brings to rest, and what can be asked meanwhile.
 
-use crate::catalog::Mount;
+use crate::catalog::{Mount, Store};
 use crate::config::{Block, Pipeline};
 use crate::crew::{self, Crew, Leaving};
 use crate::data_dir::StartError;
 use crate::derived::{Derived, SharedWriter, lock};
-use crate::ledger::Board;
+use crate::elsewhere::Watch;
+use crate::ledger::{Board, Sums};
 use crate::letters::Words;
 use crate::metrics::Meter;
 use crate::notices::Since;
@@ -14,6 +15,7 @@ use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::ModelState;
 use crate::run::source::Ending;
 use crate::space::Space;
+use crate::stages::Stages;
 use crate::start;
 use crate::status::{self, Status, Summary};
 use crate::stop::Stop;
@@ -41,6 +43,8 @@ pub struct Options {
     pub python: Option<PathBuf>,
     /// Runs models with `mode = "in_process"`.
     pub in_process: Option<RuntimeFactory>,
+    /// Stages that it runs; the others run elsewhere on the same log.
+    pub stages: Stages,
 }
 
 /// A source and how it does.
@@ -137,6 +141,10 @@ pub struct Engine {
     pub(crate) options: Options,
     pub(crate) data: PathBuf,
     pub(crate) log: Arc<dyn Log>,
+    /// Where snapshots lie.
+    pub(crate) store: Arc<dyn Store>,
+    /// What other processes write.
+    pub(crate) watch: Arc<Watch>,
     /// What an acknowledgement is worth, as it was at the start.
     pub(crate) durability: Durability,
     pub(crate) received: Arc<Received>,
@@ -157,6 +165,8 @@ pub struct Engine {
     pub(crate) space: Arc<Space>,
     pub(crate) noticed: Since,
     pub(crate) started: Instant,
+    /// Held for as long as this engine runs sinks.
+    pub(crate) _claim: Box<dyn Send + Sync>,
     /// Held for as long as this engine owns the data directory.
     pub(crate) _lock: Box<dyn Send + Sync>,
 }
@@ -210,8 +220,21 @@ impl Engine {
         status::status(self)
     }
 
-    /// Whether every source has an end and has come to it.
+    /// Stages that it runs.
+    pub fn stages(&self) -> Stages {
+        self.options.stages
+    }
+
+    /// Rows that it waits for before it is through.
+    pub fn under_way(&self, sums: &Sums) -> u64 {
+        self.stages().under_way(sums)
+    }
+
+    /// Whether every source has an end and has come to it. The end of sources elsewhere stands in the log.
     pub fn sources_ended(&self) -> bool {
+        if !self.stages().ingest {
+            return self.received.ends_marked();
+        }
         let parts = self.parts();
         !parts.sources.is_empty()
             && parts.sources.iter().all(|source| source.finite && source.ending.ended.load(Ordering::Acquire))
@@ -249,6 +272,7 @@ impl Engine {
         parts.sinks.iter().for_each(|sink| sink.crew.stop.set(end));
         parts.sinks.iter().for_each(|sink| sink.crew.join(end));
         left.sinks.gone_by(end);
+        self.watch.look();
         Summary::of(&self.status())
     }
 

@@ -1,6 +1,6 @@
 //! For the fuzzers only (`--cfg fuzzing`): ways in to parsers that the engine keeps to itself.
 
-use crate::snapshot::{self, Snapshot};
+use crate::catalog::snapshots::{self, Snapshot};
 use crate::worker::{self, wire};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,11 +40,11 @@ pub fn tail_request_survives(bytes: &[u8]) -> bool {
 
 /// The state in a snapshot file's bytes.
 pub fn snapshot(bytes: &[u8]) -> Option<Vec<u8>> {
-    snapshot::parse(bytes).map(|snapshot| snapshot.state)
+    snapshots::parse(bytes).map(|snapshot| snapshot.state)
 }
 
 /// The file of a state at this position.
 pub fn snapshot_file(epoch: u32, offset: u64, state: &[u8]) -> Vec<u8> {
     let position = Position { epoch, offset };
-    snapshot::encode(&Snapshot { position, state: state.to_vec() }).unwrap_or_default()
+    snapshots::encode(&Snapshot { position, state: state.to_vec() }).unwrap_or_default()
 }

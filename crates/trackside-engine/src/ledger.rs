@@ -171,18 +171,30 @@ pub(crate) struct Totals {
     counts: Counts,
     /// Rows that the log's offsets speak of: the end of each partition less its rowless frames.
     rows: u64,
+    /// Another process counts, and was looked at a moment ago.
+    elsewhere: bool,
 }
 
 impl Totals {
     /// Sums over the partitions of one stage.
     pub(crate) fn of<'a>(boards: impl IntoIterator<Item = &'a Board>) -> Self {
-        let mut total = Self { counts: Counts::new(), rows: 0 };
+        let mut total = Self { counts: Counts::new(), rows: 0, elsewhere: false };
         for board in boards {
             let (counts, end) = board.read();
             total.rows += end.saturating_sub(counts.get(names::ROWLESS).copied().unwrap_or(0));
             counts.iter().for_each(|(name, count)| add(&mut total.counts, name, *count));
         }
         total
+    }
+
+    /// The same, counted by another process if it is so.
+    pub(crate) fn elsewhere(self, elsewhere: bool) -> Self {
+        Self { elsewhere, ..self }
+    }
+
+    /// A count that cannot be below what was seen of it downstream: where it is kept elsewhere, it is known late.
+    fn at_least(&self, name: &str, seen: u64) -> u64 {
+        if self.elsewhere { self.get(name).max(seen) } else { self.get(name) }
     }
 
     pub(crate) fn get(&self, name: &str) -> u64 {
@@ -204,13 +216,15 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
     let (consumed, cleaned) = (clean.get(names::CONSUMED), clean.get(names::CLEAN));
     let filtered_by = clean.filtered();
     let (filtered, lost) = (filtered_by.values().sum(), clean.get(names::LOST));
-    let (again, retried, back) =
-        (ingest.get(names::RETRIED_INGEST), ingest.get(names::RETRIED_CLEAN), clean.get(names::RETRIED));
+    let (again, back) = (ingest.get(names::RETRIED_INGEST), clean.get(names::RETRIED));
+    let retried = ingest.at_least(names::RETRIED_CLEAN, back);
+    let came = ingest.at_least(names::RECEIVED, consumed + lost);
     let model = |(name, model): &(String, Totals)| {
         let (consumed, scored) = (model.get(names::CONSUMED), model.get(names::SCORED));
         let (dead, skipped) = (model.get(names::DEAD), model.get(names::SKIPPED));
-        let (retried, back) = (ingest.get(&format!("{}{name}", names::RETRIED_MODEL)), model.get(names::RETRIED));
-        let lost = model.get(names::LOST);
+        let (lost, back) = (model.get(names::LOST), model.get(names::RETRIED));
+        let retried = ingest.at_least(&format!("{}{name}", names::RETRIED_MODEL), back);
+        let cleaned = clean.at_least(names::CLEAN, consumed + lost);
         let balanced = consumed + back == scored + dead + skipped && consumed + lost <= cleaned && back <= retried;
         let in_flight = cleaned.saturating_sub(consumed + lost) + retried.saturating_sub(back);
         (name.clone(), ModelSum { clean: cleaned, scored, dead, skipped, retried, lost, in_flight, balanced })
@@ -224,16 +238,16 @@ pub(crate) fn sums(ingest: &Totals, clean: &Totals, models: &[(String, Totals)])
             balanced: taken + again == received + dead && received == ingest.rows,
         },
         clean: CleanSum {
-            received,
+            received: came,
             clean: cleaned,
             dead: clean.get(names::DEAD),
             filtered,
             filtered_by,
             retried,
             lost,
-            in_flight: received.saturating_sub(consumed + lost) + retried.saturating_sub(back),
+            in_flight: came.saturating_sub(consumed + lost) + retried.saturating_sub(back),
             balanced: consumed + back == cleaned + clean.get(names::DEAD) + filtered
-                && consumed + lost <= received
+                && consumed + lost <= came
                 && back <= retried
                 && cleaned == clean.rows,
         },
@@ -261,6 +275,18 @@ mod tests {
         assert!(sums.balanced(), "{sums:?}");
         assert_eq!((sums.ingest.retried, sums.clean.retried, sums.clean.in_flight), (1, 2, 1));
         assert_eq!((sums.models["m"].retried, sums.models["m"].in_flight), (1, 0));
+    }
+
+    #[test]
+    fn what_is_counted_elsewhere_may_be_known_late() {
+        let ingest = board(&[("taken", 10), ("received", 10)], 10);
+        let clean = board(&[("consumed", 12), ("clean", 12)], 12);
+        let model = || [("m".to_owned(), Totals::of([&board(&[("consumed", 11), ("scored", 11)], 11)]))];
+        let late = sums(&Totals::of([&ingest]).elsewhere(true), &Totals::of([&clean]), &model());
+        assert!(late.balanced() && late.in_flight() == 1, "{late:?}");
+        assert_eq!((late.clean.received, late.ingest.received), (12, 10));
+        let here = sums(&Totals::of([&ingest]), &Totals::of([&clean]).elsewhere(true), &model());
+        assert!(!here.clean.balanced, "rows made from nothing");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod config;
 mod crew;
 mod data_dir;
 mod derived;
+mod elsewhere;
 mod engine;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -25,8 +26,8 @@ mod policy;
 mod reload;
 mod retention;
 mod run;
-mod snapshot;
 mod space;
+mod stages;
 mod start;
 mod status;
 #[cfg(feature = "testing")]
@@ -52,6 +53,7 @@ pub use notices::{Level, Notice};
 pub use offline::{CleanBatch, clean_batch};
 pub use reload::{LastReload, NotReloaded};
 pub use run::model::ModelState;
+pub use stages::Stages;
 pub use start::open_log;
 pub use status::{Learning, ModelStatus, StageStatus, Status, Summary, TableStatus};
 pub use stop::Stop;

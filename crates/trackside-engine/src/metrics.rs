@@ -61,6 +61,8 @@ pub enum StageState {
     Stopped,
     /// Came to its end.
     Finished,
+    /// Run by another process on the same log.
+    Elsewhere,
 }
 
 /// The measures of one stage (a source, cleaning, a model, a sink).

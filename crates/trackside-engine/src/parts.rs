@@ -3,11 +3,12 @@
 //! Making a part opens what it writes to and checks what it is told, but sets nothing going: what fails, fails before
 //! anything has changed. [`Made::go`] starts its threads, behind those that make way for it.
 
-use crate::catalog::{self, Files};
+use crate::catalog::{self, Snapshots, Store};
 use crate::config::{Block, ModelSection, Pipeline};
 use crate::crew::{Crew, Leaving};
 use crate::data_dir::StartError;
 use crate::derived::{Derived, SharedWriter, lock};
+use crate::elsewhere::{Elsewhere, Lag, Watch, Watched};
 use crate::engine::{CleanPart, ModelPart, ModelPartition, Options, SinkInstance, SinkPart, SourcePart};
 use crate::ledger::Board;
 use crate::metrics::{Meter, StageState};
@@ -17,7 +18,6 @@ use crate::run::ingest::{Received, SourceDoor};
 use crate::run::model::answer::AnswerLayout;
 use crate::run::model::{ModelStage, ModelState};
 use crate::run::source;
-use crate::snapshot::Snapshots;
 use arrow::datatypes::SchemaRef;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) options: &'a Options,
     pub(crate) data: &'a Path,
     pub(crate) log: &'a Arc<dyn Log>,
+    pub(crate) store: &'a Arc<dyn Store>,
     pub(crate) received: &'a Arc<Received>,
     pub(crate) clean: &'a [CleanPart],
 }
@@ -132,6 +133,24 @@ impl Workshop<'_> {
         Ok(Made { part: ModelPart { section: section.clone(), code, meter, partitions, crew }, derived, runs })
     }
 
+    /// A model as another process runs it.
+    pub(crate) fn model_elsewhere(&self, section: &ModelSection, watch: &mut Watch) -> Result<ModelPart, StartError> {
+        let (meter, mut partitions) = (Meter::shared(), Vec::new());
+        for (partition, clean) in self.partitions().zip(self.clean) {
+            let seen = Elsewhere::open(self.log, &section.topic(), partition)?;
+            let (board, input) = (Board::default(), lock(&clean.writer).syncer());
+            partitions.push(ModelPartition {
+                writer: Arc::new(Mutex::new(seen.writer())),
+                board: board.clone(),
+                state: Arc::new(Mutex::new(ModelState { state: "elsewhere", ..ModelState::default() })),
+                keep_from: Arc::default(),
+                keep_output_from: Arc::default(),
+            });
+            watch.add(Watched { seen, board, input: Some(Lag { input, meter: meter.clone() }) });
+        }
+        Ok(ModelPart { section: section.clone(), code: None, meter, partitions, crew: Crew::default() })
+    }
+
     fn model_partition(
         &self,
         section: &ModelSection,
@@ -162,8 +181,6 @@ impl Workshop<'_> {
         crew: &Crew,
     ) -> Result<ModelStage, StartError> {
         let tags = self.pipeline.layout.tags();
-        let settings =
-            serde_json::to_string(&(&section.code, section.named_fields(), &section.options, tags)).map_err(failed)?;
         Ok(ModelStage {
             model: section.clone(),
             partition,
@@ -172,7 +189,7 @@ impl Workshop<'_> {
             output: self.log.reader(&section.topic(), partition)?,
             writer: part.writer.clone(),
             layout: AnswerLayout::new(tags),
-            snapshots: Snapshots::new(&Files::default(), self.data, &section.topic(), partition, &settings),
+            snapshots: model_snapshots(self.pipeline, self.store, section, partition)?,
             snapshot_every: self.pipeline.pipeline.snapshot_every.0,
             board: part.board.clone(),
             meter: meter.clone(),
@@ -188,7 +205,7 @@ impl Workshop<'_> {
     pub(crate) fn sink(&self, block: &Block, old: Option<&SinkPart>) -> Result<Made<SinkPart>, StartError> {
         let (meter, crew) = (old.map_or_else(Meter::shared, |old| old.meter.clone()), Crew::default());
         let (mut instances, mut runs) = (Vec::new(), Vec::new());
-        for (origin, section) in self.origins(&block.topic) {
+        for (origin, section) in origins(self.pipeline, &block.topic) {
             for partition in self.partitions() {
                 let same = |held: &&SinkInstance| held.origin == origin && held.partition == partition;
                 let held = old.and_then(|old| old.instances.iter().find(same));
@@ -241,21 +258,6 @@ impl Workshop<'_> {
         })
     }
 
-    /// Where a topic's rows lie: `dead-letter` and `forecasts.x` are read over sections of others.
-    pub(crate) fn origins(&self, topic: &str) -> Vec<(String, SectionKind)> {
-        if topic == DEAD_LETTER {
-            let stages = [RECEIVED.to_owned(), CLEAN.to_owned()].into_iter();
-            return stages
-                .chain(self.pipeline.models.iter().map(ModelSection::topic))
-                .map(|origin| (origin, SectionKind::DeadLetters))
-                .collect();
-        }
-        match topic.strip_prefix(FORECASTS_PREFIX) {
-            Some(model) => vec![(format!("{SCORES_PREFIX}{model}"), SectionKind::Forecasts)],
-            None => vec![(topic.to_owned(), SectionKind::Rows)],
-        }
-    }
-
     fn schema(&self, topic: &str) -> Option<SchemaRef> {
         let answers = AnswerLayout::new(self.pipeline.layout.tags());
         match topic {
@@ -269,6 +271,34 @@ impl Workshop<'_> {
             _ => Some(answers.scores),
         }
     }
+}
+
+/// Where a topic's rows lie: `dead-letter` and `forecasts.x` are read over sections of others.
+pub(crate) fn origins(pipeline: &Pipeline, topic: &str) -> Vec<(String, SectionKind)> {
+    if topic == DEAD_LETTER {
+        let stages = [RECEIVED.to_owned(), CLEAN.to_owned()].into_iter();
+        return stages
+            .chain(pipeline.models.iter().map(ModelSection::topic))
+            .map(|origin| (origin, SectionKind::DeadLetters))
+            .collect();
+    }
+    match topic.strip_prefix(FORECASTS_PREFIX) {
+        Some(model) => vec![(format!("{SCORES_PREFIX}{model}"), SectionKind::Forecasts)],
+        None => vec![(topic.to_owned(), SectionKind::Rows)],
+    }
+}
+
+/// The snapshots of a model's partition.
+pub(crate) fn model_snapshots(
+    pipeline: &Pipeline,
+    store: &Arc<dyn Store>,
+    section: &ModelSection,
+    partition: u32,
+) -> Result<Snapshots, StartError> {
+    let tags = pipeline.layout.tags();
+    let settings =
+        serde_json::to_string(&(&section.code, section.named_fields(), &section.options, tags)).map_err(failed)?;
+    Ok(Snapshots::new(store, &section.topic(), partition, &settings))
 }
 
 /// What the file looks like that a model's code lies in; none for a module, which Python finds.

@@ -115,6 +115,10 @@ impl Engine {
             return Err(NotReloaded::Failed("the pipeline is ending; nothing was changed".into()));
         }
         let (old, parts) = (self.pipeline(), self.parts());
+        if !self.stages().all() {
+            let why = "a process with `--only` does not reload, for the others would go on with the old file; start each of them again, which loses nothing";
+            return Err(NotReloaded::Failed(why.into()));
+        }
         let errors = changes::forbidden(&old, &next);
         if !errors.is_empty() {
             return Err(NotReloaded::File(next.explain(errors)));
@@ -136,6 +140,7 @@ impl Engine {
             options: &self.options,
             data: &self.data,
             log: &self.log,
+            store: &self.store,
             received: &self.received,
             clean: &self.clean,
         };
@@ -165,7 +170,7 @@ impl Engine {
             let order = Order {
                 build: start::chain(&next.cleaners, &next.layout),
                 blocks: next.cleaners.clone(),
-                snapshots: start::chain_snapshots(next, &self.data, partition)?,
+                snapshots: start::chain_snapshots(next, &self.store, partition)?,
                 snapshot_every: next.pipeline.snapshot_every.0,
                 done,
             };

@@ -1,17 +1,22 @@
 //! Retention: segments that everyone has read go, oldest first, once a topic is larger than its bound.
 //!
-//! Cleaning, snapshots and sinks hold it back; a model does up to its backlog, past which its rows are skipped.
+//! Cleaning, snapshots and sinks hold it back; a model does up to its backlog, past which its rows are skipped. A topic's
+//! owner lets go of it. Stages that run elsewhere hold it back as well, also while their host is away: a model there skips
+//! nothing while nobody runs it.
 
+use crate::catalog::{Snapshot, Snapshots};
+use crate::config::{Block, Pipeline};
 use crate::crew::spawn;
 use crate::data_dir::StartError;
-use crate::derived::lock;
-use crate::engine::{Engine, Parts};
-
+use crate::derived::{SharedWriter, lock};
+use crate::engine::{CleanPart, Engine, ModelPart, Parts};
+use crate::parts::{model_snapshots, origins};
+use crate::start::chain_snapshots;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use trackside_core::planted::{Bug, planted};
-use trackside_core::position::{CLEAN, RECEIVED};
+use trackside_core::position::{CLEAN, Position, RECEIVED};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -28,37 +33,123 @@ pub(crate) fn start(engine: &Arc<Engine>) -> Result<(), StartError> {
 }
 
 fn trim(engine: &Engine) {
-    let parts = engine.parts();
-    let max = engine.pipeline().retention.max_mib << 20;
+    let (parts, pipeline, stages) = (engine.parts(), engine.pipeline(), engine.stages());
+    let max = pipeline.retention.max_mib << 20;
+    let needs = Needs { engine, parts: &parts, pipeline: &pipeline };
+    needs.say();
     for (partition, clean) in (0u32..).zip(&engine.clean) {
         let bytes = engine.received.bytes(partition);
-        if bytes > max {
-            let needed =
-                parts.sink_positions(RECEIVED, partition).chain([clean.keep_from.load(Relaxed)]).min().unwrap_or(0);
+        if stages.ingest && bytes > max {
+            let needed = needs.of_sinks(RECEIVED, partition).min(needs.of_clean(partition, clean));
             let end = engine.received.syncer(partition).published();
             report(RECEIVED, engine.received.retain(partition, bounded(needed, end, bytes, max)));
         }
-        let models = parts.models.iter().filter_map(|model| model.partitions.get(partition as usize));
-        let needed =
-            models.map(|model| model.keep_from.load(Relaxed)).chain(parts.sink_positions(CLEAN, partition)).min();
-        let mut writer = lock(&clean.writer);
-        let (bytes, end) = (writer.bytes(), writer.published());
-        if bytes > max {
-            report(CLEAN, writer.retain(bounded(needed.unwrap_or(end), end, bytes, max)));
+        if stages.clean {
+            let needed = || {
+                let models = parts.models.iter().map(|model| needs.of_model(model, partition));
+                models.fold(needs.of_sinks(CLEAN, partition), u64::min)
+            };
+            trim_derived(CLEAN, &clean.writer, max, needed);
         }
     }
-    for model in &parts.models {
+    for model in parts.models.iter().filter(|_| stages.models) {
         let topic = model.section.topic();
         for (partition, part) in (0u32..).zip(&model.partitions) {
-            let needed =
-                parts.sink_positions(&topic, partition).chain([part.keep_output_from.load(Relaxed)]).min().unwrap_or(0);
-            let mut writer = lock(&part.writer);
-            let (bytes, end) = (writer.bytes(), writer.published());
-            if bytes > max {
-                report(&topic, writer.retain(bounded(needed, end, bytes, max)));
+            let needed = || needs.of_sinks(&topic, partition).min(part.keep_output_from.load(Relaxed));
+            trim_derived(&topic, &part.writer, max, needed);
+        }
+    }
+}
+
+/// What is needed may be asked of servers, so it is asked when there is too much, and before the writer is locked.
+fn trim_derived(topic: &str, writer: &SharedWriter, max: u64, needed: impl Fn() -> u64) {
+    let (bytes, end) = {
+        let writer = lock(writer);
+        (writer.bytes(), writer.published())
+    };
+    if bytes > max {
+        let keep_from = bounded(needed(), end, bytes, max);
+        let freed = lock(writer).retain(keep_from);
+        report(topic, freed);
+    }
+}
+
+/// Who still needs which offsets: stages of this process say so themselves, the others' outputs and snapshots tell.
+struct Needs<'a> {
+    engine: &'a Engine,
+    parts: &'a Parts,
+    pipeline: &'a Pipeline,
+}
+
+impl Needs<'_> {
+    /// Of `received`, by cleaning.
+    fn of_clean(&self, partition: u32, clean: &CleanPart) -> u64 {
+        match self.engine.stages().clean {
+            true => clean.keep_from.load(Relaxed),
+            false => elsewhere(&clean.writer, chain_snapshots(self.pipeline, &self.engine.store, partition)),
+        }
+    }
+
+    /// Of `clean`, by a model.
+    fn of_model(&self, model: &ModelPart, partition: u32) -> u64 {
+        let Some(part) = model.partitions.get(partition as usize) else { return u64::MAX };
+        match self.engine.stages().models {
+            true => part.keep_from.load(Relaxed),
+            false => {
+                let snapshots = model_snapshots(self.pipeline, &self.engine.store, &model.section, partition);
+                elsewhere(&part.writer, snapshots)
             }
         }
     }
+
+    /// Of a topic's partition, by all sinks.
+    fn of_sinks(&self, origin: &str, partition: u32) -> u64 {
+        if self.engine.stages().sinks {
+            let instances = self.parts.sinks.iter().flat_map(|sink| &sink.instances);
+            let ours = instances.filter(|i| i.origin == origin && i.partition == partition);
+            return ours.map(|i| AtomicU64::load(&i.keep_from, Relaxed)).min().unwrap_or(u64::MAX);
+        }
+        let reads = |block: &&Block| origins(self.pipeline, &block.topic).iter().any(|(topic, _)| topic == origin);
+        let stand = |block: &Block| self.stand(&block.name, origin, partition).newest().ok().flatten();
+        let sinks = self.pipeline.sinks.iter().filter(reads);
+        sinks.map(|block| stand(block).map_or(0, |stand| stand.position.offset)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Where a sink stands, kept as a snapshot without a state: the owner of what it reads may be another process.
+    fn stand(&self, sink: &str, origin: &str, partition: u32) -> Snapshots {
+        Snapshots::new(&self.engine.store, &format!("sink.{sink}.{origin}"), partition, "")
+    }
+
+    /// Tells the owners elsewhere how far the sinks of this process have come.
+    fn say(&self) {
+        let stages = self.engine.stages();
+        let owned = |origin: &str| match origin {
+            RECEIVED => stages.ingest,
+            CLEAN => stages.clean,
+            _ => stages.models,
+        };
+        for sink in &self.parts.sinks {
+            for instance in sink.instances.iter().filter(|instance| !owned(&instance.origin)) {
+                let snapshots = self.stand(&sink.block.name, &instance.origin, instance.partition);
+                let position = Position { epoch: 0, offset: instance.keep_from.load(Relaxed) };
+                let said = snapshots.newest().and_then(|newest| match newest {
+                    Some(newest) if newest.position == position => Ok(()),
+                    _ => snapshots.save(&Snapshot { position, state: Vec::new() }),
+                });
+                if let Err(error) = said {
+                    tracing::warn!(%error, sink = sink.block.name, "where a sink stands could not be told; its rows are kept");
+                }
+            }
+        }
+    }
+}
+
+/// What a stage elsewhere needs of its input: what its output has not come to yet, and what follows its older snapshot.
+/// Without two of them, everything: it may have to learn anew.
+fn elsewhere(output: &SharedWriter, snapshots: Result<Snapshots, StartError>) -> u64 {
+    let done = lock(output).newest().and_then(|head| head.meta.input).map_or(0, |input| input.to);
+    let oldest = snapshots.ok().and_then(|snapshots| snapshots.oldest());
+    oldest.map_or(0, |oldest| oldest.position.offset.min(done))
 }
 
 /// Of what nobody needs, only as much goes as the bound asks for: rows are taken to be of equal size.
@@ -76,12 +167,41 @@ fn report(topic: &str, freed: Result<u64, trackside_core::log::LogError>) {
     }
 }
 
-impl Parts {
-    /// Offsets that sinks still need of a topic's partition.
-    fn sink_positions<'a>(&'a self, origin: &'a str, partition: u32) -> impl Iterator<Item = u64> + 'a {
-        let instances = self.sinks.iter().flat_map(|sink| &sink.instances);
-        instances
-            .filter(move |i| i.origin == origin && i.partition == partition)
-            .map(|i| AtomicU64::load(&i.keep_from, Relaxed))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::logs::{LogSection, Owned, own};
+    use trackside_core::log::{FrameDraft, FrameMeta};
+    use trackside_core::position::InputRange;
+
+    #[test]
+    fn what_a_stage_elsewhere_needs_is_told_by_its_output_and_its_snapshots() {
+        let data = tempfile::tempdir().unwrap();
+        let Owned { log, store } = own(&LogSection::Embedded, 1, data.path()).unwrap();
+        let writer = log.writer("scores.m", 0, &mut |_| true).unwrap();
+        let writer: SharedWriter = Arc::new(std::sync::Mutex::new(writer));
+        let append = |to| {
+            let input = Some(InputRange { epoch: 1, from: 0, to });
+            let meta = FrameMeta { input, ..FrameMeta::default() };
+            lock(&writer).append(&FrameDraft { meta, ..FrameDraft::default() }).unwrap();
+        };
+        let snapshots = || Snapshots::new(&store, "scores.m", 0, "{}");
+        let save = |offset| {
+            let position = Position { epoch: 1, offset };
+            snapshots().save(&Snapshot { position, state: vec![1] }).unwrap();
+        };
+        let needs = || elsewhere(&writer, Ok(snapshots()));
+        append(500);
+        assert_eq!(needs(), 0, "without a snapshot it learns anew");
+        save(100);
+        assert_eq!(needs(), 0, "one may turn out to be damaged");
+        save(300);
+        assert_eq!(needs(), 100);
+        save(400);
+        assert_eq!(needs(), 300);
+        save(600);
+        save(700);
+        assert_eq!(needs(), 500, "an output that gave frames up stands before its snapshots");
+        assert_eq!(elsewhere(&writer, Err(StartError::Failed(String::new()))), 0);
     }
 }

@@ -19,6 +19,8 @@ const IDLE_AFTER: i64 = 5_000_000_000;
 pub struct Status {
     /// Name of the pipeline.
     pub pipeline: String,
+    /// Stages that this process runs, if others run elsewhere.
+    pub only: Option<String>,
     /// `running`, `idle` or `draining`.
     pub state: &'static str,
     /// Version of this program.
@@ -90,7 +92,7 @@ pub struct ModelStatus {
     pub version: String,
     /// Where it runs.
     pub mode: crate::config::ModelMode,
-    /// `starting`, `running`, `learning`, `restarting` or `failed`.
+    /// `starting`, `running`, `learning`, `restarting` or `failed`; `elsewhere` when another process runs it.
     pub state: &'static str,
     /// Rows seen and needed by the series that has learnt least.
     pub learning: Option<Learning>,
@@ -199,13 +201,15 @@ pub(crate) fn status(engine: &Engine) -> Status {
         .iter()
         .map(|m| (m.section.name.clone(), Totals::of(m.partitions.iter().map(|p| &p.board))))
         .collect();
-    let clean = Totals::of(engine.clean.iter().map(|part| &part.board));
-    let ingest = Totals::of(engine.received.boards());
+    let here = engine.stages();
+    let clean = Totals::of(engine.clean.iter().map(|part| &part.board)).elsewhere(!here.clean);
+    let ingest = Totals::of(engine.received.boards()).elsewhere(!here.ingest);
     let sums = ledger::sums(&ingest, &clean, &models);
     let over = |name: &str| models.iter().map(|(_, totals)| totals.get(name)).sum();
     let parquet = || sinks.iter().filter(|(sink, _)| sink.block.kind == "parquet");
     Status {
         pipeline: pipeline.pipeline.name.clone(),
+        only: Some(here).filter(|stages| !stages.all()).map(|stages| stages.to_string()),
         state: state(engine, &sums),
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: engine.started.elapsed().as_secs_f64(),

@@ -7,8 +7,8 @@
 //! Partitions of one pipeline; sinks are Parquet tables; no models.
 
 use crate::catalog;
-use crate::catalog::Files;
 use crate::catalog::stepped::{Embedded, Parquet};
+use crate::catalog::{FileStore, Files, Snapshots, Store};
 use crate::config::Pipeline;
 use crate::derived::{Derived, SharedWriter, lock, sync_all};
 use crate::ledger::{Board, Sums, Totals, names, sums};
@@ -18,7 +18,6 @@ use crate::retention::bounded;
 use crate::run::clean::{Chain, CleanStage, Cleaning};
 use crate::run::deliver::DeliverStage;
 use crate::run::ingest::{Received, SourceDoor};
-use crate::snapshot::Snapshots;
 use crate::stop::Stop;
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +116,10 @@ impl Stepped {
         self.derived.push(Derived::new(writer.clone(), input));
         let board = board(&writer);
         self.received.consumed.fetch_add(board.read().0.get(names::CONSUMED).copied().unwrap_or(0), Relaxed);
-        let snapshots = Snapshots::new(files, data, "clean", partition, "simulated");
+        let snapshots = {
+            let store: Arc<dyn Store> = Arc::new(FileStore::new(files, data));
+            Snapshots::new(&store, "clean", partition, "simulated")
+        };
         let keep_from: Arc<AtomicU64> = Arc::new(snapshots.oldest().map_or(0, |old| old.position.offset).into());
         let (blocks, layout) = (pipeline.cleaners.clone(), pipeline.layout.clone());
         let stage = CleanStage {

@@ -11,6 +11,8 @@ mod mqtt;
 mod nats;
 #[cfg(feature = "nats")]
 mod nats_server;
+#[cfg(feature = "nats")]
+mod nats_snapshots;
 mod parquet;
 mod sinks;
 mod sources;

@@ -3,7 +3,7 @@
 //! The pipeline file decides, once: `<data>/log.json` notes a log that is elsewhere, with how to reach it, so that
 //! `status`, `tap` and notebooks find it with nothing but the directory. It may hold a password, so it is for its owner.
 
-use super::{Embedded, Home, Nats, embedded, nats};
+use super::{Embedded, FileStore, Files, Home, Nats, Store, embedded, nats};
 use crate::data_dir::StartError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,11 +97,21 @@ pub(crate) fn log(data: &Path) -> Result<Arc<dyn Log>, LogError> {
     }
 }
 
-/// The log of a pipeline, for its one engine; servers that are not there yet are waited for.
-pub(crate) fn own(section: &LogSection, partitions: u32, data: &Path) -> Result<Arc<dyn Log>, StartError> {
+/// What an engine keeps things in.
+pub(crate) struct Owned {
+    pub(crate) log: Arc<dyn Log>,
+    /// Where its snapshots lie.
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// The log of a pipeline, for an engine; servers that are not there yet are waited for.
+pub(crate) fn own(section: &LogSection, partitions: u32, data: &Path) -> Result<Owned, StartError> {
     let note = read(data)?;
     match (section, note) {
-        (LogSection::Embedded, None) => Ok(Arc::new(Embedded::open(data, Default::default())?)),
+        (LogSection::Embedded, None) => {
+            let log = Embedded::open(data, Default::default())?;
+            Ok(Owned { log: Arc::new(log), store: Arc::new(FileStore::new(&Files::default(), data)) })
+        }
         (LogSection::Embedded, Some(_)) => Err(StartError::Mismatch(format!(
             "the log of `{}` is in NATS; take back `[log]`, or choose another data directory",
             data.display()
@@ -123,7 +133,8 @@ pub(crate) fn own(section: &LogSection, partitions: u32, data: &Path) -> Result<
             if let Some(weakness) = log.promise().weakness() {
                 tracing::warn!("{weakness}");
             }
-            Ok(Arc::new(log))
+            let states = log.snapshots()?;
+            Ok(Owned { log: Arc::new(log), store: Arc::new(states) })
         }
     }
 }

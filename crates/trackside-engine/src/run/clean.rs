@@ -8,13 +8,13 @@
 //! state, and that moment becomes a snapshot of the new chain before it cleans its first row, so that a restart goes on
 //! from there and nowhere else.
 
+use crate::catalog::{Snapshot, Snapshots};
 use crate::config::Block;
 use crate::derived;
 use crate::ledger::{Board, Counts, add, lost_before, names};
 use crate::metrics::{Meter, StageState};
 use crate::offline::fitted;
 use crate::policy::Backoff;
-use crate::snapshot::{Snapshot, Snapshots};
 use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;
@@ -293,7 +293,7 @@ impl CleanStage {
     fn recover(&mut self, done: Position, oldest: u64) -> Result<Chain, Failure> {
         let mut chain = (self.build)();
         let mut from = oldest;
-        if let Some(snapshot) = self.snapshots.load(done).filter(|s| s.position.offset >= oldest) {
+        if let Some(snapshot) = self.snapshots.load(done)?.filter(|s| s.position.offset >= oldest) {
             if chain.restore(&snapshot.state).is_some() {
                 from = snapshot.position.offset;
             } else {

@@ -11,13 +11,13 @@ pub(crate) mod batch;
 mod replay;
 mod tail;
 
+use crate::catalog::{Snapshot, Snapshots};
 use crate::config::ModelSection;
 use crate::derived;
 use crate::ledger::{Board, Counts, add, names};
 use crate::metrics::{Meter, StageState};
 use crate::policy::Backoff;
 use crate::run::clean::{DAMAGE_PAUSE, from_log};
-use crate::snapshot::{Snapshot, Snapshots};
 use crate::space::Space;
 use crate::stop::Stop;
 use crate::wall::now;

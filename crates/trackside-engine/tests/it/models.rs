@@ -135,7 +135,8 @@ fn a_model_that_cannot_be_loaded_says_so_until_it_can() {
         Box::new(Unloadable { loads: flag.clone(), then }) as Box<dyn ModelRuntime>
     });
     let engine =
-        try_start(folder.path(), &text(1, BLOCKS), Options { python: None, in_process: Some(factory) }).unwrap();
+        try_start(folder.path(), &text(1, BLOCKS), Options { in_process: Some(factory), ..Options::default() })
+            .unwrap();
     wait("the failure to be told", || engine.status().models[0].cannot_load);
     assert!(engine.status().models[0].last_error.as_ref().unwrap().contains("line 7"));
     loads.store(true, Ordering::Relaxed);
@@ -150,7 +151,7 @@ pub(crate) fn options(poison: Poison) -> Options {
     let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
         Box::new(RunningSum { sum: 0.0, poison, calls: calls.clone() }) as Box<dyn ModelRuntime>
     });
-    Options { python: None, in_process: Some(factory) }
+    Options { in_process: Some(factory), ..Options::default() }
 }
 
 fn run(folder: &Path, poison: Poison) -> Summary {
@@ -238,7 +239,7 @@ fn a_model_that_cannot_be_saved_still_loses_the_poison_row_only() {
         let factory: trackside_engine::RuntimeFactory = Arc::new(move |_, _, _, _| {
             Box::new(Unsaved(RunningSum { sum: 0.0, poison, calls: Arc::default() })) as Box<dyn ModelRuntime>
         });
-        let options = Options { python: None, in_process: Some(factory) };
+        let options = Options { in_process: Some(factory), ..Options::default() };
         let summary = finish(&try_start(folder.path(), &text(1, BLOCKS), options).unwrap());
         assert!(summary.balanced && summary.in_flight == 0, "{summary:?}");
         assert_eq!((summary.dead, summary.scored), (1, summary.clean - 1));
@@ -342,7 +343,7 @@ fn a_broken_model_is_passed_over_beyond_its_backlog() {
     write(folder.path(), 0.0);
     let blocks = BLOCKS.replace("max_batch = 500", "max_backlog = 100");
     let factory: trackside_engine::RuntimeFactory = Arc::new(|_, _, _, _| Box::new(Broken) as Box<dyn ModelRuntime>);
-    let options = Options { python: None, in_process: Some(factory) };
+    let options = Options { in_process: Some(factory), ..Options::default() };
     let engine = try_start(folder.path(), &text(1, &blocks), options).unwrap();
     let clean = engine_rows(folder.path());
     wait("rows to be skipped", || engine.status().models[0].skipped == clean - 100);

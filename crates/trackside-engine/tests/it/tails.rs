@@ -107,7 +107,7 @@ fn run(folder: &Path, poison: Poison, trouble: Trouble) -> (Summary, u64, u64) {
         Box::new(Waiting { then, trouble, tails: tails.clone(), taken, troubles }) as Box<dyn ModelRuntime>
     });
     let blocks = BLOCKS.replace("path = \"events.jsonl\"", "path = \"events.jsonl\"\nrate = 20000");
-    let options = Options { python: None, in_process: Some(factory) };
+    let options = Options { in_process: Some(factory), ..Options::default() };
     let summary = finish(&try_start(folder, &text(1, &blocks), options).unwrap());
     (summary, taken.load(Ordering::Relaxed), troubles.load(Ordering::Relaxed))
 }

@@ -125,10 +125,18 @@ fn log_words(pipeline: &Pipeline) -> Vec<String> {
         None => Vec::new(),
         Some(Ok(durability)) => {
             let weakness = durability.weakness.map(|weakness| format!("Weak: {weakness}."));
-            std::iter::once(format!("Log: {}.", durability.words)).chain(weakness).collect()
+            std::iter::once(format!("Log: {}.", durability.words)).chain(weakness).chain([hosts(pipeline)]).collect()
         }
-        Some(Err(error)) => vec![format!("Log: {error}; `trackside up` waits for it.")],
+        Some(Err(error)) => vec![format!("Log: {error}; `trackside up` waits for it."), hosts(pipeline)],
     }
+}
+
+/// A log on servers is shared by processes.
+fn hosts(pipeline: &Pipeline) -> String {
+    let up = format!("trackside up {} --only", pipeline.file.display());
+    format!(
+        "Hosts: one runs all stages, or each runs some: `{up} ingest,clean,sinks,server` here and `{up} models` there, each with a data directory of its own."
+    )
 }
 
 fn names(blocks: &[Block]) -> Vec<String> {

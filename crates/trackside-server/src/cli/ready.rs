@@ -10,37 +10,56 @@ use trackside_engine::{Engine, Status};
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ready {
     ready: bool,
-    pub(crate) url: String,
+    /// Of the page and the API; null with `port` in a process without a server.
+    pub(crate) url: Option<String>,
     /// Opens the page, as often as it is asked.
-    pub(crate) token_url: String,
-    pub(crate) port: u16,
+    pub(crate) token_url: Option<String>,
+    pub(crate) port: Option<u16>,
     pid: u32,
     pipeline: String,
+    /// Stages that run here, if not all do.
+    only: Option<String>,
     pub(crate) data: String,
     sources: Vec<String>,
     models: Vec<String>,
 }
 
 impl Ready {
-    pub(crate) fn new(engine: &Engine, url: &str, port: u16, token: &str, data: &Path) -> Self {
-        let pipeline = engine.pipeline();
+    pub(crate) fn new(engine: &Engine, data: &Path) -> Self {
+        let (pipeline, stages) = (engine.pipeline(), engine.stages());
+        let sources = pipeline.sources.iter().filter(|_| stages.ingest);
+        let models = pipeline.models.iter().filter(|_| stages.models);
         Self {
             ready: true,
-            url: url.to_owned(),
-            token_url: format!("{url}/?token={token}"),
-            port,
+            url: None,
+            token_url: None,
+            port: None,
             pid: std::process::id(),
             pipeline: pipeline.pipeline.name.clone(),
+            only: Some(stages).filter(|stages| !stages.all()).map(|stages| stages.to_string()),
             data: data.display().to_string(),
-            sources: pipeline.sources.iter().map(|source| source.name.clone()).collect(),
-            models: pipeline.models.iter().map(|model| model.name.clone()).collect(),
+            sources: sources.map(|source| source.name.clone()).collect(),
+            models: models.map(|model| model.name.clone()).collect(),
         }
     }
 
+    /// With the server's address.
+    #[must_use]
+    pub(crate) fn at(mut self, url: &str, port: u16, token: &str) -> Self {
+        (self.url, self.port) = (Some(url.to_owned()), Some(port));
+        self.token_url = Some(format!("{url}/?token={token}"));
+        self
+    }
+
     /// For people; `one_time` opens the page once.
-    pub(crate) fn say(&self, one_time: &str) {
+    pub(crate) fn say(&self, one_time: Option<&str>) {
         say(format!("trackside {} · {}", env!("CARGO_PKG_VERSION"), self.pipeline));
-        say(format!("  page     {one_time}"));
+        if let Some(only) = &self.only {
+            say(format!("  stages   {only}; the others run elsewhere"));
+        }
+        if let Some(one_time) = one_time {
+            say(format!("  page     {one_time}"));
+        }
         let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
         say(format!("  sources  {}", list(&self.sources)));
         say(format!("  models   {}", list(&self.models)));
@@ -57,7 +76,7 @@ pub(crate) fn things_to_try(ready: &Ready, status: &Status) {
     say(format!(
         "    curl -H \"Authorization: Bearer $(cat '{}')\" {}/ingest -d '{{\"device\":\"kettle\",\"sensor\":\"temp\",\"value\":21.5}}'",
         token.display(),
-        ready.url
+        ready.url.as_deref().unwrap_or_default()
     ));
     match status.models.iter().find_map(|model| Some((&model.name, model.pid?))) {
         Some((name, pid)) => {

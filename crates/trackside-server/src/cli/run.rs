@@ -61,16 +61,10 @@ impl Run {
     /// Runs it; the exit code.
     pub(crate) fn run(self) -> Result<i32, Failure> {
         let data = std::path::absolute(self.pipeline.data()).map_err(Failure::failed)?;
-        let listen = self.listen.clone().unwrap_or_else(|| self.pipeline.server.listen.clone());
-        check_credentials(&listen, &data)?;
-        let listener = if self.near { Listener::bind_near(&listen) } else { Listener::bind(&listen) };
-        let listener = listener.map_err(unavailable)?;
+        let listener = if self.options.stages.server { Some(self.listener(&data)?) } else { None };
         let Run { pipeline, options, until, json, browser, tries, .. } = self;
         let engine = Engine::start(pipeline, options)?;
-        let models: Vec<String> = engine.pipeline().models.iter().map(|model| model.name.clone()).collect();
-        let views =
-            Views::start(engine.log(), &engine.pipeline().layout, engine.pipeline().pipeline.partitions, &models);
-        let views = views.map_err(|error| Failure::failed(format!("the views cannot be started: {error}")))?;
+        let door = listener.map(|listener| Ok::<_, Failure>((listener, views(&engine)?))).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(HTTP_THREADS)
             .thread_name("http")
@@ -78,10 +72,24 @@ impl Run {
             .build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("the server cannot be started: {error}")))?;
         let session = Session { engine, data, until, json, browser, tries, line: StatusLine::default() };
-        let code = runtime.block_on(session.run(listener, views));
+        let code = runtime.block_on(session.run(door));
         runtime.shutdown_timeout(Duration::from_secs(1));
         code
     }
+
+    fn listener(&self, data: &Path) -> Result<Listener, Failure> {
+        let listen = self.listen.clone().unwrap_or_else(|| self.pipeline.server.listen.clone());
+        check_credentials(&listen, data)?;
+        let listener = if self.near { Listener::bind_near(&listen) } else { Listener::bind(&listen) };
+        listener.map_err(unavailable)
+    }
+}
+
+fn views(engine: &Engine) -> Result<Views, Failure> {
+    let pipeline = engine.pipeline();
+    let models: Vec<String> = pipeline.models.iter().map(|model| model.name.clone()).collect();
+    Views::start(engine.log(), &pipeline.layout, pipeline.pipeline.partitions, &models)
+        .map_err(|error| Failure::failed(format!("the views cannot be started: {error}")))
 }
 
 /// Refuses to listen beyond this machine with a token that nobody asked for.
@@ -116,48 +124,60 @@ struct Session {
 }
 
 impl Session {
-    async fn run(mut self, listener: Listener, views: Views) -> Result<i32, Failure> {
+    async fn run(mut self, door: Option<(Listener, Views)>) -> Result<i32, Failure> {
         let mut signals =
             Signals::listen().map_err(|error| Failure::failed(format!("signals cannot be taken: {error}")))?;
-        let token = token::load(&self.data).map_err(Failure::failed)?;
-        let address = listener.address;
-        let (closing, closed) = watch::channel(false);
-        let app = App::new(self.engine.clone(), views, Auth::new(token.clone(), address), address, closed);
-        let server = Server::start(listener, app.router(), closing).map_err(Failure::failed)?;
-        let place = Note { url: app.url().to_owned(), pid: std::process::id() };
-        place.write(&self.data);
-        let ready = Ready::new(&self.engine, app.url(), address.port(), &token, &self.data);
-        self.greet(&ready, &app)?;
-        let asked = self.wait(&mut signals, &ready, &app).await;
+        let mut ready = Ready::new(&self.engine, &self.data);
+        let served = match door {
+            None => None,
+            Some((listener, views)) => {
+                let token = token::load(&self.data).map_err(Failure::failed)?;
+                let address = listener.address;
+                let (closing, closed) = watch::channel(false);
+                let app = App::new(self.engine.clone(), views, Auth::new(token.clone(), address), address, closed);
+                let server = Server::start(listener, app.router(), closing).map_err(Failure::failed)?;
+                Note { url: app.url().to_owned(), pid: std::process::id() }.write(&self.data);
+                ready = ready.at(app.url(), address.port(), &token);
+                Some((app, server))
+            }
+        };
+        let app = served.as_ref().map(|(app, _)| app);
+        self.greet(&ready, app)?;
+        let asked = self.wait(&mut signals, &ready, app).await;
         signals.end_at_next();
         self.line.clear();
         if asked {
             note("ending: what was taken flows through; once more ends it at once");
         }
         let summary = self.drain().await?;
-        server.close().await;
-        drop(app);
-        Note::remove(&self.data);
+        if let Some((app, server)) = served {
+            server.close().await;
+            drop(app);
+            Note::remove(&self.data);
+        }
         self.tell_end(&summary);
         // After a signal rows may wait in the log for the next start; a run that was to deliver all of them must have.
-        let delivered = asked || (summary.in_flight == 0 && self.is_whole());
+        let delivered = asked || (self.engine.under_way(&summary.sums) == 0 && self.is_whole());
         Ok(if summary.balanced && delivered { 0 } else { FAILED })
     }
 
-    fn greet(&self, ready: &Ready, app: &App) -> Result<(), Failure> {
+    fn greet(&self, ready: &Ready, app: Option<&Arc<App>>) -> Result<(), Failure> {
         if self.json {
             say_json(ready);
             return Ok(());
         }
-        ready.say(&app.one_time_url().map_err(Failure::failed)?);
-        if self.browser {
-            open_browser(&app.one_time_url().map_err(Failure::failed)?);
+        let one_time = || app.map(|app| app.one_time_url()).transpose().map_err(Failure::failed);
+        ready.say(one_time()?.as_deref());
+        if self.browser
+            && let Some(url) = one_time()?
+        {
+            open_browser(&url);
         }
         Ok(())
     }
 
     /// Waits for the end; true when a signal asked for it.
-    async fn wait(&mut self, signals: &mut Signals, ready: &Ready, app: &Arc<App>) -> bool {
+    async fn wait(&mut self, signals: &mut Signals, ready: &Ready, app: Option<&Arc<App>>) -> bool {
         let began = Instant::now();
         let mut look = tokio::time::interval(LOOK);
         let mut shown = Instant::now();
@@ -166,7 +186,7 @@ impl Session {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::End => return true,
-                    Asked::Reload => reload(app.clone()),
+                    Asked::Reload => reload(self.engine.clone(), app.cloned()),
                 },
                 _ = look.tick() => {}
             }
@@ -191,7 +211,7 @@ impl Session {
                 shown = Instant::now();
                 self.line.show(&sums::progress(&status));
             }
-            if over && progress.is_at_end(&status) {
+            if over && progress.is_at_end(&status, self.engine.under_way(&status.sums)) {
                 for model in unloaded(&status) {
                     let why = model.last_error.as_deref().and_then(|error| error.lines().next()).unwrap_or("no words");
                     let name = &model.name;
@@ -241,9 +261,9 @@ fn only_unloaded(status: &Status) -> bool {
 }
 
 /// Takes over the changed pipeline file meanwhile. A failure is told by the log; so is what changed, in a line here.
-fn reload(app: Arc<App>) {
+fn reload(engine: Arc<Engine>, app: Option<Arc<App>>) {
     tokio::task::spawn_blocking(move || {
-        if let Ok(changes) = app.reload() {
+        if let Ok(changes) = app.map_or_else(|| engine.reload(), |app| app.reload()) {
             match changes.as_slice() {
                 [] => note("reloaded: the pipeline file is unchanged"),
                 changes => changes.iter().for_each(|change| note(format!("reloaded: {change}"))),
@@ -263,8 +283,7 @@ impl Progress {
         Self { in_flight: u64::MAX, since: Instant::now() }
     }
 
-    fn is_at_end(&mut self, status: &Status) -> bool {
-        let in_flight = status.sums.in_flight();
+    fn is_at_end(&mut self, status: &Status, in_flight: u64) -> bool {
         if in_flight != self.in_flight {
             (self.in_flight, self.since) = (in_flight, Instant::now());
         }

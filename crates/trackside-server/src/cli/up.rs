@@ -2,10 +2,10 @@
 
 use super::place::{FILE, load};
 use super::run::{Run, Until};
-use super::{Failure, Json};
+use super::{Failure, Json, USAGE};
 use clap::Args;
 use std::path::PathBuf;
-use trackside_engine::Options;
+use trackside_engine::{Options, Stages};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -18,14 +18,20 @@ pub(crate) struct Arguments {
     /// Address and port of page and API, in place of the pipeline file's; port 0 picks a free one
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Run these stages and leave the others to other processes on the same log (needs `[log] type = "nats"`): some of
+    /// ingest, clean, models, sinks, server
+    #[arg(long, value_name = "STAGES")]
+    only: Option<String>,
     #[command(flatten)]
     pub(super) json: Json,
 }
 
 pub(crate) fn run(arguments: &Arguments, options: Options) -> Result<i32, Failure> {
+    let stages = arguments.only.as_deref().map_or(Ok(Stages::default()), str::parse);
+    let stages = stages.map_err(|error: String| Failure::new(USAGE, format!("--only: {error}")))?;
     let run = Run {
         pipeline: load(&arguments.file)?,
-        options,
+        options: Options { stages, ..options },
         listen: arguments.listen.clone(),
         near: false,
         until: if arguments.until_idle { Until::Idle } else { Until::Stopped },

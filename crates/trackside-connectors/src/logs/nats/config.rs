@@ -102,6 +102,26 @@ impl Names {
         format!("{}~~leases", plain(prefix))
     }
 
+    /// The stream of all snapshots.
+    pub(super) fn snapshots(prefix: &str) -> String {
+        format!("{}~~snapshots", plain(prefix))
+    }
+
+    /// The subjects of a shelf's snapshots, one a name; `kind` tells finished ones from pieces.
+    pub(super) fn snapshot(prefix: &str, stage: &str, partition: u32, kind: &str, name: &str) -> String {
+        format!("trackside.{}.{}.{partition}.{kind}.{}", plain(prefix), plain(stage), plain(name))
+    }
+
+    /// A snapshot's name, as its subject ends.
+    pub(super) fn snapshot_name(subject: &str) -> String {
+        subject.rsplit('.').next().unwrap_or_default().replace('=', ".")
+    }
+
+    /// The lease of what has no partition.
+    pub(super) fn claim(prefix: &str, what: &str) -> String {
+        format!("trackside.{}.~{}.0.lease", plain(prefix), plain(what))
+    }
+
     /// The subject of all partitions' frames, or leases.
     pub(super) fn all(prefix: &str, kind: &str) -> String {
         format!("trackside.{}.*.*.{kind}", plain(prefix))
@@ -131,7 +151,12 @@ mod tests {
         );
         assert_eq!(Names::parse(&names.stream, "plant.7"), Some(("scores.a-b".into(), 12)));
         assert_eq!(Names::parse(&names.stream, "plant"), None);
-        assert_eq!(Names::parse(&Names::leases("plant.7"), "plant.7"), None);
+        for other in [Names::leases("plant.7"), Names::snapshots("plant.7")] {
+            assert_eq!(Names::parse(&other, "plant.7"), None);
+        }
+        let snapshot = Names::snapshot("plant.7", "scores.a", 3, "state", "ab-1-2.snap");
+        assert_eq!(snapshot, "trackside.plant=7.scores=a.3.state.ab-1-2=snap");
+        assert_eq!(Names::snapshot_name(&snapshot), "ab-1-2.snap");
         assert_ne!(Names::new("a", "b.c", 0).stream, Names::new("a.b", "c", 0).stream);
     }
 

@@ -24,11 +24,13 @@ mod link;
 mod promise;
 mod reader;
 mod spool;
+mod states;
 mod stream;
 mod writer;
 
 pub use config::Config;
 pub use promise::Promise;
+pub use states::States;
 
 use config::Names;
 use ends::Ends;
@@ -91,6 +93,11 @@ impl Nats {
         promise::ask(&self.link, &self.config)
     }
 
+    /// Where the pipeline's snapshots lie: beside its log, for whichever host takes a stage over.
+    pub fn snapshots(&self) -> Result<States, LogError> {
+        Ok(States::open(self.link.clone(), &self.config)?)
+    }
+
     /// Deletes the message that holds an offset, behind the owner's back: what exams do, and nobody else.
     pub fn lose(&self, topic: &str, partition: u32, offset: u64) -> Result<(), LogError> {
         let place = self.partition(topic, partition);
@@ -125,6 +132,16 @@ impl Log for Nats {
         let lease = patiently(|| self.leases.take(&place.names.lease, &what))?;
         let rights = Rights { _lease: lease, _ownership: ownership };
         Ok(Box::new(writer::Writer::open(place, &self.config, self.owner.clone(), rights, keep)?))
+    }
+
+    fn prepare(&self, topic: &str, partition: u32) -> Result<(), LogError> {
+        Ok(self.partition(topic, partition).create(&self.config)?)
+    }
+
+    fn claim(&self, what: &str) -> Result<Box<dyn Send + Sync>, LogError> {
+        self.leases.prepare(&self.config)?;
+        let subject = Names::claim(&self.config.prefix, what);
+        Ok(Box::new(self.leases.take(&subject, &format!("stage `{what}` of this pipeline"))?))
     }
 
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {

@@ -38,7 +38,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `NotFound` if the partition was never written.
+    /// `NotFound` if there is no such partition.
     pub(super) fn open(partition: Partition, stream: &str) -> Result<Self, LogError> {
         let end = end(&partition)?.ok_or_else(|| {
             LogError::NotFound(format!(
@@ -178,7 +178,7 @@ impl LogReader for Reader {
     }
 }
 
-/// Where the partition ends; none if it was never written.
+/// Where the partition ends; none if there is none. One that waits for its first owner ends at 0.
 fn end(partition: &Partition) -> Result<Option<u64>, LogError> {
     if partition.ends.owned() {
         return Ok(Some(partition.ends.at(End::Published)));
@@ -187,7 +187,7 @@ fn end(partition: &Partition) -> Result<Option<u64>, LogError> {
     if let Some(newest) = partition.last(info)? {
         return Ok(Some(newest.frame.info.end));
     }
-    Ok(partition.reign()?.map(|(_, reign)| reign.epochs.last().map_or(0, |start| start.first)))
+    Ok(Some(partition.reign()?.and_then(|(_, reign)| reign.epochs.last().map(|start| start.first)).unwrap_or(0)))
 }
 
 /// Listens for news of an owner elsewhere, for as long as anybody holds the ends.

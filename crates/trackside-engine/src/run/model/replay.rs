@@ -5,10 +5,11 @@
 
 use super::batch::{Batch, Excluded};
 use super::{BUDGET, ModelStage};
-use crate::snapshot::Snapshot;
+use crate::catalog::Snapshot;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use std::collections::BTreeSet;
+use trackside_core::error::Failure;
 use trackside_core::log::{End, FrameKind, LogError, SectionKind};
 use trackside_core::model::{ModelCard, ModelFault};
 use trackside_core::position::Position;
@@ -31,6 +32,12 @@ impl From<ModelFault> for Stuck {
 impl From<LogError> for Stuck {
     fn from(error: LogError) -> Self {
         ModelFault::Died(format!("the log could not be replayed: {error}")).into()
+    }
+}
+
+impl From<Failure> for Stuck {
+    fn from(failure: Failure) -> Self {
+        ModelFault::Died(format!("the snapshots cannot be read: {failure}")).into()
     }
 }
 
@@ -94,7 +101,7 @@ impl ModelStage {
     /// One try.
     fn replay(&mut self, position: Position, narrowed: &Narrowed) -> Result<ModelCard, Stuck> {
         let oldest = self.reader.oldest()?;
-        let mut snapshot = self.snapshots.load(position).filter(|snapshot| snapshot.position.offset >= oldest);
+        let mut snapshot = self.snapshots.load(position)?.filter(|snapshot| snapshot.position.offset >= oldest);
         // A snapshot begins with the end of the output at its time: what was dead since is looked up from there.
         let split = |snapshot: &Snapshot| {
             snapshot.state.split_first_chunk::<8>().map(|(output, state)| (u64::from_le_bytes(*output), state.to_vec()))
