@@ -6,7 +6,7 @@
 const REQUEST_MS = 10_000;
 
 /** What a stage or model is doing, as told by the engine. */
-export type StageState = "running" | "waiting" | "backing_off" | "paused" | "stopped" | "finished";
+export type StageState = "running" | "waiting" | "backing_off" | "paused" | "stopped" | "finished" | "elsewhere";
 export type StageKind = "ingest" | "clean" | "model" | "sink";
 
 export interface Stage {
@@ -63,7 +63,7 @@ export interface Model {
   use: string;
   version: string;
   mode: string;
-  state: "running" | "learning" | "restarting" | "failed";
+  state: "running" | "learning" | "restarting" | "failed" | "elsewhere";
   learning: Learning | null;
   pid: number | null;
   restarts: number;

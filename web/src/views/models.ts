@@ -9,6 +9,7 @@ const STATE_ICON: Record<Model["state"], IconName> = {
   learning: "learning",
   restarting: "warning",
   failed: "failed",
+  elsewhere: "running",
 };
 const MODE_WORDS: Record<string, string> = { process: "in a worker process", in_process: "inside the engine" };
 
@@ -62,7 +63,7 @@ function modelRow(first: Model) {
   const update = (model: Model): void => {
     attribute(element, "data-state", model.state);
     setIcon(sign, STATE_ICON[model.state] ?? "waiting");
-    text(words, model.state);
+    text(words, model.state === "elsewhere" ? "on another host" : model.state);
     text(use, model.use);
     text(facts, factsOf(model));
     show(learning, model.learning != null);

@@ -15,6 +15,7 @@ const STATE_WORDS: Record<StageState, string> = {
   paused: "paused",
   stopped: "stopped",
   finished: "finished",
+  elsewhere: "on another host",
 };
 const STATE_ICON: Record<StageState, IconName> = {
   running: "running",
@@ -23,6 +24,7 @@ const STATE_ICON: Record<StageState, IconName> = {
   paused: "paused",
   stopped: "stopped",
   finished: "finished",
+  elsewhere: "running",
 };
 
 interface Column {
