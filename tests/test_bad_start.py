@@ -243,3 +243,14 @@ def test_the_token_is_made_once_for_its_owner_only(start: Start) -> None:
     assert up.request("GET", "/api/status", token=token).status == 200
     assert up.request("GET", "/healthz", token=None).json == {"ok": True}
     assert token not in up.said()
+
+
+def test_stages_on_their_own_need_a_log_that_is_shared(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.toml").write_text(PIPELINE)
+    refused = run("up", "--only", "ingest,model", folder=tmp_path)
+    assert (
+        refused.code == 2 and "unknown stage `model`; choose from ingest, clean, models, sinks, server" in refused.err
+    )
+    refused = run("up", "--only", "models", folder=tmp_path)
+    assert refused.code == 2 and "cannot share" in refused.err and 'type = "nats"' in refused.err
+    assert not (tmp_path / "data").exists()

@@ -1,13 +1,19 @@
-"""The log on a real nats-server: engine and server are killed, the tables are those of a straight run on files."""
+"""The log on a real nats-server: engine and server are killed, the tables are those of a straight run on files.
+
+Also on two hosts: one takes, cleans and keeps, the other one scores and is killed again and again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import TABLES, Start, Straight, machine_text
-from running import run, wait_for
+from running import COMMAND, PATIENCE, Up, run, wait_for
 from test_kill import compare
 
 RATE = 2500
@@ -25,7 +31,8 @@ KILLS = 4
 class Server:
     """One nats-server with a folder of its own."""
 
-    def __init__(self, folder: Path, *, synced: bool) -> None:
+    def __init__(self, folder: Path, *, synced: bool, host: str = "127.0.0.1") -> None:
+        self.host = host
         beside = Path(sys.executable).with_name("nats-server")
         self.program = str(beside) if beside.exists() else shutil.which("nats-server")
         if self.program is None:
@@ -35,7 +42,7 @@ class Server:
         self.config = folder / "nats.conf"
         always = ", sync_interval: always" if synced else ""
         self.config.write_text(
-            f"listen: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor}\n"
+            f"listen: {host}:{self.port}\nhttp: {host}:{self.monitor}\n"
             f'jetstream {{ store_dir: "{folder / "js"}"{always} }}\n'
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -49,7 +56,7 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            with socket.create_connection((self.host, self.port), timeout=1):
                 return True
         except OSError:
             return False
@@ -63,8 +70,8 @@ class Server:
     @property
     def section(self) -> str:
         return (
-            f'\n[log]\ntype = "nats"\nservers = ["nats://127.0.0.1:{self.port}"]\n'
-            f'monitor = "http://127.0.0.1:{self.monitor}"\n'
+            f'\n[log]\ntype = "nats"\nservers = ["nats://{self.host}:{self.port}"]\n'
+            f'monitor = "http://{self.host}:{self.monitor}"\n'
         )
 
 
@@ -121,3 +128,199 @@ def test_a_weak_set_up_is_told_in_words(tmp_path: Path, tmp_path_factory: pytest
         up.stop()
     finally:
         server.kill()
+
+
+HOSTS_KILLS = 6
+LEASE_S = 2
+
+SHARED = """
+[pipeline]
+name = "shared"
+partitions = 2
+snapshot_every = "200ms"
+
+[schema]
+time = {{ field = "ts", unit = "ms" }}
+series = ["device"]
+fields = {{ value = "float" }}
+
+[[source]]
+type = "http"
+
+[[clean]]
+type = "range"
+field = "value"
+max = 900.0
+action = "reject"
+
+[[clean]]
+type = "hampel"
+field = "value"
+window = 7
+
+[[model]]
+name = "anomaly"
+use = "trackside.models:Anomaly"
+field = "value"
+
+[[sink]]
+type = "parquet"
+topic = "clean"
+
+[[sink]]
+type = "parquet"
+topic = "scores.anomaly"
+
+[server]
+listen = "{listen}:0"
+"""
+
+
+def body(number: int) -> str:
+    """The events of one request: eight devices, a spike now and then, and one value in a thousand that is rejected."""
+    lot = random.Random(number)
+    at = 1_700_000_000_000 + number * 1000
+    lines = []
+    for device in range(8):
+        value = 1000.0 if lot.random() < 0.001 else lot.gauss(20, 1) + (40 if lot.random() < 0.01 else 0)
+        lines.append(f'{{"ts":{at + device},"device":"d{device}","value":{value}}}\n')
+    return "".join(lines)
+
+
+def post(up: Up, number: int) -> None:
+    answer = up.request("POST", "/ingest", body(number), Content_Type="application/x-ndjson")
+    assert answer.status == 200, answer
+
+
+class Posting:
+    """Posts in a thread of its own until it is stopped; every request must be acknowledged."""
+
+    def __init__(self, up: Up) -> None:
+        self.up, self.sent, self.stopped = up, 0, threading.Event()
+        self.failed: BaseException | None = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        try:
+            while not self.stopped.wait(0.004):
+                post(self.up, self.sent)
+                self.sent += 1
+        except BaseException as error:
+            self.failed = error
+
+    def stop(self) -> int:
+        self.stopped.set()
+        self.thread.join(PATIENCE)
+        assert self.failed is None, self.failed
+        return self.sent
+
+
+def ip(*words: str) -> bool:
+    """`ip ...`; whether it worked."""
+    return subprocess.run(["ip", *words], capture_output=True, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def namespaces(count: int) -> Iterator[list[str]]:
+    """Networks of their own: number n is 10.214.n.2, with a cable to 10.214.n.1 here; none if not permitted."""
+    names = [f"two{os.getpid()}n{number}" for number in range(count)]
+    made = shutil.which("ip") is not None
+    try:
+        for number, name in enumerate(names):
+            cable, inside = f"tw{os.getpid() % 10**6}n{number}", ("netns", "exec", name, "ip")
+            made = made and ip("netns", "add", name)
+            made = made and ip("link", "add", cable, "type", "veth", "peer", "name", f"{cable}i", "netns", name)
+            made = made and ip("addr", "add", f"10.214.{number}.1/24", "dev", cable) and ip("link", "set", cable, "up")
+            made = made and ip(*inside, "addr", "add", f"10.214.{number}.2/24", "dev", f"{cable}i")
+            made = made and ip(*inside, "link", "set", f"{cable}i", "up") and ip(*inside, "link", "set", "lo", "up")
+            made = made and ip(*inside, "route", "add", "default", "via", f"10.214.{number}.1")
+        yield names if made else []
+    finally:
+        for name in names:
+            ip("netns", "del", name)
+
+
+@pytest.mark.parametrize("hosts", ["two processes", "two network namespaces"])
+def test_a_killed_host_of_models_loses_nothing(
+    hosts: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, start: Start, seed: int
+) -> None:
+    if hosts == "two processes":
+        survive(tmp_path_factory.mktemp("nats"), start, seed, [], tmp_path)
+        return
+    with namespaces(2) as names:
+        if not names:
+            pytest.skip("network namespaces need root and `ip`")
+        survive(tmp_path_factory.mktemp("nats"), start, seed, names, tmp_path)
+
+
+def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Path) -> None:
+    """Two hosts, six kills of the one with the models, one of them with its disk; then a straight run on files."""
+    lot = random.Random(seed)
+    of_server, of_page = ("0.0.0.0", "10.214.0.2") if networks else ("127.0.0.1", "127.0.0.1")
+    server = Server(nats, synced=True, host=of_server)
+    hosts, started = [folder / "taking", folder / "scoring"], []
+
+    def begin(number: int) -> Up:
+        only = ("ingest,clean,sinks,server", "models")[number]
+        under = ("ip", "netns", "exec", networks[number]) if networks else ()
+        up = Up(hosts[number] / "pipeline.toml", ("--only", only), {}, (*under, str(COMMAND)))
+        started.append(up)
+        return up
+
+    try:
+        for number, host in enumerate(hosts):
+            host.mkdir()
+            address = f"10.214.{number}.1" if networks else "127.0.0.1"
+            section = server.section.replace(of_server, address) + f"lease_s = {LEASE_S}\n"
+            (host / "pipeline.toml").write_text(SHARED.format(listen=of_page) + section)
+        scoring = begin(1)  # either may come first
+        taking = begin(0)
+        assert scoring.ready["only"] == "models" and scoring.ready["url"] is None
+        posting = Posting(taking)
+        scored = 0
+        for kill in range(HOSTS_KILLS):
+            scored = taking.wait("more scores", partial(has_scored, scored + 400))["sums"]["models"]["anomaly"][
+                "scored"
+            ]
+            time.sleep(lot.uniform(0, 0.3))
+            scoring.kill()
+            if kill == HOSTS_KILLS // 2:
+                shutil.rmtree(scoring.data)  # another host takes over, once the lease of the dead one has run out
+            scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, 1)))
+        sent = posting.stop()
+        status = taking.wait("all to be scored", nothing_in_flight)
+        stages = {stage["name"]: stage["state"] for stage in status["stages"]}
+        assert stages["anomaly"] == "elsewhere" and status["models"][0]["state"] == "elsewhere", status
+        summaries = taking.stop(), scoring.stop()
+        assert not any((host / "data" / "snapshots").exists() for host in hosts)
+    finally:
+        for up in started:
+            up.kill()
+        server.kill()
+    for summary in summaries:
+        assert summary["balanced"] and summary["in_flight"] == 0, summary
+        assert summary["taken"] == sent * 8 and summary["scored"] == summary["clean"], summary
+    straight = start(SHARED.format(listen="127.0.0.1"))
+    for number in range(sent):
+        post(straight, number)
+    straight.wait("the straight run", nothing_in_flight)
+    expected = straight.stop()
+    for name in ("taken", "received", "clean", "dead", "scored", "anomalies", "table_rows"):
+        assert summaries[0][name] == expected[name], f"{name} of seed {seed}"
+    for topic in ("clean", "scores.anomaly"):
+        compare(topic, straight.data, hosts[0] / "data", seed)
+
+
+def comes_back(begin: partial[Up]) -> Up | None:
+    """A new host is refused for as long as the lease of the dead one runs."""
+    up = begin()
+    if up.ready.get("ready"):
+        return up
+    assert "is owned by process" in up.ready["error"], up.ready
+    return None
+
+
+def nothing_in_flight(status: dict[str, Any]) -> bool:
+    sums = status["sums"]
+    return bool(sums["ingest"]["taken"] and not sums["clean"]["in_flight"] + sums["models"]["anomaly"]["in_flight"])
