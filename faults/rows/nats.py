@@ -1,4 +1,4 @@
-"""Rows 1, 21, 22 and 24 with the log in NATS JetStream: the same ledger over another log.
+"""Rows 1, 18, 21, 22 and 24 with the log in NATS JetStream: the same ledger over another log.
 
 Servers are real, and sync before they acknowledge. What breaks is the engine, a server, the network between them, or
 all of it before the start; what was acknowledged is in the tables once, whatever broke.
@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 
+import duckdb
 import ledger
 from row import Context, Result, Row
 from servers import Servers, missing
-from world import COMMON, World
+from world import COMMON, World, wait_for
 
 FIRST_ACK_MAX_S = 10.0
 """From the moment that the servers are there to the first acknowledged event."""
@@ -24,6 +25,19 @@ FIRST_ACK_MAX_S = 10.0
 RATE = 800
 
 HTTP = '\n[[source]]\ntype = "http"\n'
+
+
+MODEL = """
+[[model]]
+name = "anomaly"
+use = "trackside.models:Anomaly"
+field = "value"
+
+[[sink]]
+type = "parquet"
+topic = "scores.anomaly"
+age = "100ms"
+"""
 
 
 def under_load(context: Context, servers: Servers, strike: Callable[[World, int], None], count: int) -> Result:
@@ -56,6 +70,67 @@ def engine_kills(context: Context) -> Result:
 
     with Servers(context.room("servers"), 1) as servers:
         return under_load(context, servers, strike, context.count(3, 20, 500))
+
+
+def model_host_kills(context: Context) -> Result:
+    """`kill -9` of the process that runs the models, every third time with the loss of its disk."""
+    if missing():
+        return Result(skipped=missing())
+    lot, count, waits = context.lot(), context.count(1, 12, 200), []
+    with Servers(context.room("servers"), 1) as servers:
+        text = COMMON + MODEL + servers.section() + "lease_s = 2\n" + HTTP
+        with World(context, "taking", text) as taking, World(context, "scoring", text) as scoring:
+            taking.start("--only", "ingest,clean,sinks,server")
+            scoring.start("--only", "models")
+            load = taking.load(rate=RATE)
+            load.first_ack_after(0)
+            for number in range(count):
+                time.sleep(lot.uniform(0.05, 1.5))
+                scoring.running.kill()
+                if number % 3 == 2:
+                    shutil.rmtree(scoring.data)
+                healed = time.time()
+                wait_for("the models' host", lambda: comes_back(scoring))
+                scored = scored_by(taking) or 0
+                wait_for("scores", lambda least=scored: scored_by(taking) > least)
+                waits.append(time.time() - healed)
+            load.stop()
+            result = ledger.settle(taking, [load.notes])
+            twice, never = scores(taking)
+            result.expect(not twice, f"{twice} rows are scored twice")
+            result.expect(not never, f"{never} rows are not scored")
+    result.count, result.detail = count, f"first score after a kill: at most {max(waits):.1f} s"
+    return result
+
+
+def comes_back(scoring: World) -> bool:
+    """Whether the models' host starts; a new directory is refused while the lease of the old one runs."""
+    up = scoring.start("--only", "models")
+    if up.ready.get("ready"):
+        return True
+    assert "is owned by process" in up.ready["error"], up.ready
+    return False
+
+
+def scored_by(world: World) -> int:
+    """Rows that the model has scored, as the host without it sees it."""
+    return int(world.running.status()["sums"]["models"]["anomaly"]["scored"])
+
+
+def scores(world: World) -> tuple[int, int]:
+    """Clean rows that are scored more than once, and never."""
+    files = [f"{world.data}/tables/{topic}/**/*.parquet" for topic in ("clean", "scores.anomaly")]
+    with duckdb.connect() as db:
+        found = db.execute(
+            """with clean as (select _partition, _offset from read_parquet(?, hive_partitioning = false)),
+                    score as (select "partition", "offset", count(*) as times
+                              from read_parquet(?, hive_partitioning = false) group by all)
+               select count(*) filter (times > 1), count(*) filter (times is null)
+               from clean left join score on _partition = "partition" and _offset = "offset" """,
+            files,
+        ).fetchone()
+    assert found is not None
+    return int(found[0]), int(found[1])
 
 
 def server_kills(context: Context) -> Result:
@@ -186,6 +261,7 @@ def partitions(context: Context) -> Result:
 
 ROWS = [
     Row("1", "kill -9 under load, on NATS", engine_kills, unit="kills", alone=True, seconds=120, tested=False),
+    Row("18", "models' host killed, on NATS", model_host_kills, unit="kills", seconds=90, tested=False),
     Row("21", "NATS down at start", down_at_start, unit="starts", seconds=90, tested=False),
     Row("22", "NATS servers killed", server_kills, unit="kills", alone=True, seconds=120, tested=False),
     Row("22", "NATS server frozen 30 s", frozen_servers, unit="stops", seconds=150, tested=False),
