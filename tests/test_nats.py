@@ -6,6 +6,7 @@ Also on two hosts: one takes, cleans and keeps, the other one scores and is kill
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -66,6 +68,13 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    def bytes(self, stream: str) -> int:
+        """Size of a stream."""
+        with urllib.request.urlopen(f"http://{self.host}:{self.monitor}/jsz?streams=true", timeout=PATIENCE) as answer:
+            accounts = json.load(answer)["account_details"]
+        found = next(one for account in accounts for one in account["stream_detail"] if one["name"] == stream)
+        return int(found["state"]["bytes"])
 
     @property
     def section(self) -> str:
@@ -195,8 +204,8 @@ def post(up: Up, number: int) -> None:
 class Posting:
     """Posts in a thread of its own until it is stopped; every request must be acknowledged."""
 
-    def __init__(self, up: Up) -> None:
-        self.up, self.sent, self.stopped = up, 0, threading.Event()
+    def __init__(self, up: Up, first: int = 0) -> None:
+        self.up, self.sent, self.stopped = up, first, threading.Event()
         self.failed: BaseException | None = None
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
@@ -255,7 +264,7 @@ def test_a_killed_host_of_models_loses_nothing(
 
 
 def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Path) -> None:
-    """Two hosts, six kills of the one with the models, one of them with its disk; then a straight run on files."""
+    """Six kills of the models' host, one of them with its disk, and one of the other; then a straight run on files."""
     lot = random.Random(seed)
     of_server, of_page = ("0.0.0.0", "10.214.0.2") if networks else ("127.0.0.1", "127.0.0.1")
     server = Server(nats, synced=True, host=of_server)
@@ -288,6 +297,11 @@ def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Pa
             if kill == HOSTS_KILLS // 2:
                 shutil.rmtree(scoring.data)  # another host takes over, once the lease of the dead one has run out
             scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, 1)))
+            if kill == 1:
+                sent = posting.stop()  # now the other one: models see `clean` go on in another reign
+                taking.kill()
+                taking = begin(0)
+                posting = Posting(taking, sent)
         sent = posting.stop()
         status = taking.wait("all to be scored", nothing_in_flight)
         stages = {stage["name"]: stage["state"] for stage in status["stages"]}
@@ -324,3 +338,107 @@ def comes_back(begin: partial[Up]) -> Up | None:
 def nothing_in_flight(status: dict[str, Any]) -> bool:
     sums = status["sums"]
     return bool(sums["ingest"]["taken"] and not sums["clean"]["in_flight"] + sums["models"]["anomaly"]["in_flight"])
+
+
+KEPT = 2 << 20
+"""What retention keeps of 1 MiB at the most: whole frames."""
+
+AWAY = """
+[pipeline]
+name = "away"
+partitions = 1
+snapshot_every = "200ms"
+
+[schema]
+time = { field = "ts", unit = "ms" }
+series = []
+fields = { value = "float", payload = "string" }
+
+[[source]]
+type = "http"
+
+[[model]]
+name = "anomaly"
+use = "trackside.models:Anomaly"
+field = "value"
+
+[[sink]]
+type = "parquet"
+topic = "dead-letter"
+age = "100ms"
+
+[retention]
+max_mib = 1
+
+[server]
+listen = "127.0.0.1:0"
+"""
+
+
+def large(number: int) -> str:
+    """A request of 100 KB."""
+    payload = "x" * 1000
+    lines = (f'{{"ts":{1_700_000_000_000 + number * 100 + i},"value":{i},"payload":"{payload}"}}' for i in range(100))
+    return "\n".join(lines)
+
+
+def test_what_a_host_that_is_away_still_needs_is_kept(tmp_path: Path, server: Server) -> None:
+    hosts = {"ingest,clean,sinks,server": tmp_path / "taking", "models": tmp_path / "scoring"}
+    for host in hosts.values():
+        host.mkdir()
+        (host / "pipeline.toml").write_text(AWAY + server.section + f"lease_s = {LEASE_S}\n")
+    ups: list[Up] = []
+
+    def begin(only: str) -> Up:
+        ups.append(Up(hosts[only] / "pipeline.toml", ("--only", only)))
+        return ups[-1]
+
+    try:
+        taking, scoring = begin("ingest,clean,sinks,server"), begin("models")
+        for number in range(10):
+            assert taking.request("POST", "/ingest", large(number)).status == 200
+        taking.wait("the first scores", partial(has_scored, 1000))
+        scoring.kill()
+        shutil.rmtree(scoring.data)
+        for number in range(10, 60):
+            assert taking.request("POST", "/ingest", large(number)).status == 200
+        # `received` is trimmed, for cleaning is through and has its snapshots; `clean` waits for the models.
+        wait_for("retention of received", lambda: server.bytes("away~received~0") < KEPT, 30)
+        assert server.bytes("away~clean~0") > 2 * KEPT
+        scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, "models")))
+        status = taking.wait("all scores", partial(has_scored, 6000))
+        model = status["sums"]["models"]["anomaly"]
+        assert (model["scored"], model["lost"], model["skipped"], model["balanced"]) == (6000, 0, 0, True), model
+        # Now its snapshots move on, as long as rows come.
+        for number in range(60, 70):
+            assert taking.request("POST", "/ingest", large(number)).status == 200
+            time.sleep(0.3)
+        wait_for("retention of clean", lambda: server.bytes("away~clean~0") < KEPT)
+        assert taking.stop()["balanced"] and scoring.stop()["balanced"]
+    finally:
+        for up in ups:
+            up.kill()
+
+
+def test_five_processes_of_one_stage_each_end_with_the_tables_of_a_straight_run(
+    straight: Straight, machine_csv: Path, server: Server, tmp_path: Path, seed: int
+) -> None:
+    ups: dict[str, Up] = {}
+    try:
+        for stage in ("sinks", "models", "server", "clean", "ingest"):
+            folder = tmp_path / stage
+            folder.mkdir()
+            (folder / "pipeline.toml").write_text(machine_text(machine_csv) + server.section)
+            ups[stage] = Up(folder / "pipeline.toml", ("--only", stage, "--until-idle"))
+        states = {stage["name"]: stage["state"] for stage in ups["server"].status()["stages"]}
+        assert states == {"clean": "elsewhere", "anomaly": "elsewhere", "forecast": "elsewhere"}
+        summaries = {stage: up.end() for stage, up in ups.items()}
+    finally:
+        for up in ups.values():
+            up.kill()
+    for stage, summary in summaries.items():
+        assert summary["balanced"], (stage, summary)
+    for name in ("taken", "received", "clean", "scored", "forecasts", "anomalies", "table_rows"):
+        assert summaries["sinks"][name] == straight.summary[name], name
+    for topic in TABLES:
+        compare(topic, straight.data, ups["sinks"].data, seed)

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import duckdb
 import ledger
@@ -90,9 +91,8 @@ def model_host_kills(context: Context) -> Result:
                 if number % 3 == 2:
                     shutil.rmtree(scoring.data)
                 healed = time.time()
-                wait_for("the models' host", lambda: comes_back(scoring))
-                scored = scored_by(taking) or 0
-                wait_for("scores", lambda least=scored: scored_by(taking) > least)
+                wait_for("the models' host", partial(comes_back, scoring))
+                wait_for("scores", partial(scores_beyond, taking, scored_by(taking)))
                 waits.append(time.time() - healed)
             load.stop()
             result = ledger.settle(taking, [load.notes])
@@ -115,6 +115,11 @@ def comes_back(scoring: World) -> bool:
 def scored_by(world: World) -> int:
     """Rows that the model has scored, as the host without it sees it."""
     return int(world.running.status()["sums"]["models"]["anomaly"]["scored"])
+
+
+def scores_beyond(world: World, rows: int) -> bool:
+    """Whether more rows are scored than these."""
+    return scored_by(world) > rows
 
 
 def scores(world: World) -> tuple[int, int]:

@@ -96,6 +96,15 @@ impl Ends {
         }
     }
 
+    /// A frame of an owner elsewhere was seen: it ends there at least, whatever news have told.
+    pub(super) fn reach(&self, end: u64) {
+        let mut state = self.lock();
+        if !state.owned && state.published < end {
+            (state.published, state.durable) = (end, end);
+            self.changed.notify_all();
+        }
+    }
+
     /// From now on `durable` may rise to `limit`.
     pub(super) fn allow(&self, limit: u64) {
         self.lock().limit = Some(limit);

@@ -174,7 +174,10 @@ impl LogReader for Reader {
 
     fn newest(&mut self) -> Result<Option<FrameHead>, LogError> {
         let Some(info) = self.partition.info()? else { return Ok(None) };
-        self.partition.last(info)?.map(|placed| head(&placed.frame)).transpose()
+        let Some(newest) = self.partition.last(info)? else { return Ok(None) };
+        // Who was told of a frame may go and read it.
+        self.partition.ends.reach(newest.frame.info.end);
+        head(&newest.frame).map(Some)
     }
 }
 
