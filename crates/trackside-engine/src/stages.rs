@@ -1,6 +1,6 @@
 //! Which stages a process runs: all of them, or with `--only` some, while others run elsewhere on the same log.
 
-use crate::catalog::logs::LogSection;
+use crate::catalog::{self, logs::LogSection};
 use crate::config::Pipeline;
 use crate::data_dir::StartError;
 use crate::ledger::Sums;
@@ -44,10 +44,20 @@ impl Stages {
         clean + if self.models || self.sinks { models } else { 0 }
     }
 
-    /// Files on one machine have one engine.
+    /// Files on one machine have one engine, and a source that shares the server's port needs a server.
     pub(crate) fn fit(self, pipeline: &Pipeline) -> Result<(), StartError> {
-        if self.all() || matches!(pipeline.log, LogSection::Nats(_)) {
+        if self.all() {
             return Ok(());
+        }
+        if matches!(pipeline.log, LogSection::Nats(_)) {
+            let shares = pipeline.sources.iter().find(|block| catalog::is_mounted(block));
+            return match shares.filter(|_| self.ingest && !self.server) {
+                None => Ok(()),
+                Some(block) => Err(StartError::Mismatch(format!(
+                    "source `{}` shares the server's port, and `--only {self}` runs no server; add `server`, or give the source a `listen` address of its own",
+                    block.name
+                ))),
+            };
         }
         Err(StartError::Mismatch(format!(
             "`--only {self}` leaves stages to other processes, and the log of `{}` is in files of its data directory, which two engines cannot share; set `[log] type = \"nats\"`, or leave `--only` out",
@@ -108,6 +118,16 @@ mod tests {
         let waits = |only: &str| only.parse::<Stages>().unwrap().under_way(&sums);
         assert_eq!(["ingest", "server", "ingest,clean", "models", "sinks"].map(waits), [0, 0, 3, 7, 7]);
         assert_eq!(Stages::default().under_way(&sums), sums.in_flight());
+    }
+
+    #[test]
+    fn a_source_that_shares_the_servers_port_needs_one() {
+        let text = "[pipeline]\nname = \"p\"\n[schema]\nfields = { value = \"float\" }\n[[source]]\ntype = \"http\"\n[log]\ntype = \"nats\"\n";
+        let pipeline = Pipeline::parse(std::path::Path::new("p.toml"), text).unwrap();
+        let fit = |only: &str| only.parse::<Stages>().unwrap().fit(&pipeline);
+        assert!(fit("ingest,server").is_ok() && fit("models").is_ok());
+        let error = fit("ingest,clean").unwrap_err().to_string();
+        assert!(error.contains("source `http`") && error.contains("add `server`"), "{error}");
     }
 
     #[test]
