@@ -3,6 +3,7 @@
 //! Models are loaded as `up` would load them, and let go of: a typo in an import is found here, not an hour later.
 
 use super::place::FILE;
+use super::python::{has_package, interpreter};
 use super::terminal::{note, say, say_json};
 use super::{Failure, Json, USAGE};
 use clap::Args;
@@ -26,7 +27,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, options: &Options) -> Result<i32, Failure> {
     match Pipeline::load(&arguments.file) {
         Ok(pipeline) => {
-            let broken = if arguments.no_load { Vec::new() } else { unloadable(&pipeline, options) };
+            let wanted = !arguments.no_load && !pipeline.models.is_empty();
+            let untried = wanted && !has_package(&interpreter(options));
+            let broken = if wanted && !untried { unloadable(&pipeline, options) } else { Vec::new() };
             if arguments.json.json {
                 let words = if broken.is_empty() { words(&pipeline) } else { Vec::new() };
                 let ok = broken.is_empty();
@@ -35,6 +38,11 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> Result<i32, Failu
             }
             if broken.is_empty() {
                 words(&pipeline).iter().for_each(|line| _ = say(line));
+                if untried {
+                    // The command alone, without the Python package.
+                    let python = interpreter(options);
+                    note(format!("the models were not loaded: `{}` has no `trackside` package", python.display()));
+                }
                 return Ok(0);
             }
             broken.iter().for_each(|Unloadable { model, code, why }| {
