@@ -187,6 +187,7 @@ impl Decoder {
             return Ok(known.schema.clone());
         }
         let read = root(message)?.header_as_schema().ok_or_else(|| unfit("it does not begin with a schema"))?;
+        known_types(read)?;
         let schema: SchemaRef = Arc::new(fb_to_schema(read));
         // Copied: a slice would keep the whole frame, or its segment's map, alive.
         *known = Some(Known { message: Buffer::from(message.as_slice()), schema: schema.clone() });
@@ -290,6 +291,33 @@ const END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
 
 fn root(head: &[u8]) -> Result<arrow::ipc::Message<'_>, ArrowError> {
     root_as_message(head).map_err(|error| unfit(format!("a message cannot be read: {error}")))
+}
+
+/// Arrow's own reading of a schema panics at what it does not know; sections hold these types, and no others.
+fn known_types(schema: arrow::ipc::Schema<'_>) -> Result<(), ArrowError> {
+    use arrow::ipc::{Field, Int, Precision, TimeUnit, Type};
+    let width = |int: Option<Int<'_>>| int.is_some_and(|int| matches!(int.bitWidth(), 8 | 16 | 32 | 64));
+    let known = |field: Field<'_>| {
+        let keys = field.dictionary().is_none_or(|dictionary| width(dictionary.indexType()));
+        let values = match field.type_type() {
+            Type::Bool | Type::Utf8 | Type::Binary => true,
+            Type::Int => width(field.type_as_int()),
+            Type::FloatingPoint => field.type_as_floating_point().is_some_and(|float| {
+                matches!(float.precision(), Precision::HALF | Precision::SINGLE | Precision::DOUBLE)
+            }),
+            Type::Timestamp => field.type_as_timestamp().is_some_and(|timestamp| {
+                let unit = timestamp.unit();
+                [TimeUnit::SECOND, TimeUnit::MILLISECOND, TimeUnit::MICROSECOND, TimeUnit::NANOSECOND].contains(&unit)
+            }),
+            _ => false,
+        };
+        keys && values && field.name().is_some()
+    };
+    match schema.fields() {
+        Some(fields) if fields.iter().all(known) => Ok(()),
+        Some(_) => Err(unfit("it has a column of a type that no topic has")),
+        None => Err(unfit("its schema has no columns")),
+    }
 }
 
 fn damaged(length: usize, error: &ArrowError) -> LogError {
@@ -401,6 +429,20 @@ pub(super) mod tests {
         columns[0] = Arc::new(without);
         same(&RecordBatch::try_new(large.schema(), columns).unwrap());
         assert!(same(&large));
+    }
+
+    #[test]
+    fn a_type_that_no_topic_has_is_an_error() {
+        use arrow::array::{Date32Array, ListArray};
+        use arrow::datatypes::Float64Type;
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![1]));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>([Some([Some(1.0)])]));
+        for column in [days, lists] {
+            let mut section = Vec::new();
+            encode(&RecordBatch::try_from_iter([("x", column)]).unwrap(), &mut section).unwrap();
+            let error = Decoder::default().decode(Buffer::from(section)).unwrap_err();
+            assert!(error.to_string().contains("a type that no topic has"), "{error}");
+        }
     }
 
     #[test]
