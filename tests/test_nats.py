@@ -402,18 +402,25 @@ def test_what_a_host_that_is_away_still_needs_is_kept(tmp_path: Path, server: Se
         shutil.rmtree(scoring.data)
         for number in range(10, 60):
             assert taking.request("POST", "/ingest", large(number)).status == 200
+        posted = 60
+
+        def trimmed(topic: str) -> bool:
+            """Snapshots, and with them what is kept, move on as long as rows come."""
+            nonlocal posted
+            assert taking.request("POST", "/ingest", large(posted)).status == 200
+            posted += 1
+            time.sleep(0.3)
+            return server.bytes(f"away~{topic}~0") < KEPT
+
         # `received` is trimmed, for cleaning is through and has its snapshots; `clean` waits for the models.
-        wait_for("retention of received", lambda: server.bytes("away~received~0") < KEPT, 30)
+        wait_for("retention of received", partial(trimmed, "received"))
         assert server.bytes("away~clean~0") > 2 * KEPT
         scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, "models")))
-        status = taking.wait("all scores", partial(has_scored, 6000))
+        rows = posted * 100
+        status = taking.wait("all scores", partial(has_scored, rows))
         model = status["sums"]["models"]["anomaly"]
-        assert (model["scored"], model["lost"], model["skipped"], model["balanced"]) == (6000, 0, 0, True), model
-        # Now its snapshots move on, as long as rows come.
-        for number in range(60, 70):
-            assert taking.request("POST", "/ingest", large(number)).status == 200
-            time.sleep(0.3)
-        wait_for("retention of clean", lambda: server.bytes("away~clean~0") < KEPT)
+        assert (model["scored"], model["lost"], model["skipped"], model["balanced"]) == (rows, 0, 0, True), model
+        wait_for("retention of clean", partial(trimmed, "clean"))
         assert taking.stop()["balanced"] and scoring.stop()["balanced"]
     finally:
         for up in ups:
