@@ -176,8 +176,12 @@ impl Decoder {
             return Err(unfit("it goes on behind its end"));
         }
         let rows = rows.ok_or_else(|| unfit("it ends before its batch"))?;
-        let count = root(&rows.head)?.header_as_record_batch().map_or(0, |batch| batch.length());
-        let num_rows = usize::try_from(count).map_err(|_| unfit("it has a negative number of rows"))?;
+        for Message { head, body } in &dictionaries {
+            let batch = root(head)?.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+            lies_inside(batch, body.len(), [&DataType::Utf8].into_iter())?;
+        }
+        let types = schema.fields().iter().map(|field| field.data_type());
+        let num_rows = lies_inside(root(&rows.head)?.header_as_record_batch(), rows.body.len(), types)?;
         Ok(Encoded { length, schema, dictionaries, rows, num_rows })
     }
 
@@ -318,6 +322,37 @@ fn known_types(schema: arrow::ipc::Schema<'_>) -> Result<(), ArrowError> {
         Some(_) => Err(unfit("it has a column of a type that no topic has")),
         None => Err(unfit("its schema has no columns")),
     }
+}
+
+/// Arrow's reading of a batch panics where numbers point out of its body; here they are looked at first. How many rows it
+/// has.
+fn lies_inside<'a>(
+    batch: Option<arrow::ipc::RecordBatch<'_>>,
+    body: usize,
+    types: impl Iterator<Item = &'a DataType>,
+) -> Result<usize, ArrowError> {
+    let batch = batch.ok_or_else(|| unfit("a batch is none"))?;
+    let rows = usize::try_from(batch.length()).ok().filter(|rows| *rows <= body.saturating_mul(8));
+    let rows = rows.ok_or_else(|| unfit("it has a number of rows that cannot be"))?;
+    let (mut columns, mut wanted) = (0, 0);
+    for kind in types {
+        columns += 1;
+        wanted += if matches!(kind, DataType::Utf8 | DataType::Binary) { 3 } else { 2 };
+    }
+    let nodes = batch.nodes().into_iter().flatten();
+    let fits = |node: &arrow::ipc::FieldNode| {
+        node.length() == batch.length() && (0..=node.length()).contains(&node.null_count())
+    };
+    let inside = |buffer: &arrow::ipc::Buffer| {
+        let (from, length) = (usize::try_from(buffer.offset()).ok()?, usize::try_from(buffer.length()).ok()?);
+        from.checked_add(length).filter(|end| *end <= body)
+    };
+    let buffers = batch.buffers().into_iter().flatten();
+    let whole = nodes.clone().count() == columns && nodes.into_iter().all(fits);
+    if whole && buffers.clone().count() == wanted && buffers.into_iter().all(|buffer| inside(buffer).is_some()) {
+        return Ok(rows);
+    }
+    Err(unfit("its columns do not lie in it"))
 }
 
 fn damaged(length: usize, error: &ArrowError) -> LogError {
