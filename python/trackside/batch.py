@@ -1,8 +1,8 @@
 """`Batch`: one table of events, the rows of all series of a partition, in the order of the log.
 
 A model reads columns, never rows: `batch["value"]` is a float64 array with NaN for null, `batch.series` says which row
-belongs to which series. In the pipeline the arrays are the log's own bytes (read-only, not copied); `Batch.from_frame`
-makes the same thing from a DataFrame, so that a model is tried without an engine.
+belongs to which series. In the pipeline the arrays are the log's own bytes (read-only; mapped, or read once);
+`Batch.from_frame` makes the same thing from a DataFrame, so that a model is tried without an engine.
 
 >>> batch = Batch.from_columns([10, 20, 30], {"device": ["a", "b", "a"], "value": [1.0, None, 3.0]}, tags=["device"])
 >>> batch["value"]
