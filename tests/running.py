@@ -6,10 +6,13 @@ pipeline file and the ready line that it prints keep tests apart. Waiting is alw
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +44,16 @@ def wait_for(what: str, condition: Callable[[], Any], patience: float = PATIENCE
         if time.monotonic() > end:
             raise AssertionError(f"waited {patience:.0f} s in vain for {what}")
         time.sleep(STEP)
+
+
+def free_port() -> int:
+    """A port for who cannot choose one by itself, or must find it again. Connections that programs open take none of these."""
+    outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(outgoing.read_text().split()[0]) if outgoing.exists() else 32768
+    while True:
+        port = random.SystemRandom().randrange(first // 2, first)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def scored(rows: int, model: str = "sum") -> Callable[[dict[str, Any]], bool]:

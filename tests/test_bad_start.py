@@ -129,7 +129,7 @@ def test_a_damaged_note_of_the_data_directory(start: Start, used: Path, content:
 def test_a_file_where_the_data_directory_should_be(tmp_path: Path) -> None:
     (tmp_path / "pipeline.toml").write_text(PIPELINE)
     (tmp_path / "data").write_text("in the way")
-    refused(tmp_path, 1, "data` cannot be made: File exists", "choose another with `data = …`")
+    refused(tmp_path, 3, "data` cannot be made: File exists", "choose another with `data = …`")
     assert (tmp_path / "data").read_text() == "in the way"
 
 
@@ -157,7 +157,7 @@ def test_a_read_only_data_directory(tmp_path: Path, mounted: Path) -> None:
     if not mount("-t", "tmpfs", "-o", "ro,size=1m", "none", str(mounted)):
         pytest.skip("this machine does not let root mount")
     (tmp_path / "pipeline.toml").write_text(PIPELINE)
-    refused(tmp_path, 1, "data` cannot be written: Read-only file system", "give access")
+    refused(tmp_path, 3, "data` cannot be written: Read-only file system", "give access")
 
 
 def test_a_full_disk_at_the_start(tmp_path: Path, mounted: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from conftest import TABLES, Start, Straight, machine_text
-from running import COMMAND, PATIENCE, Up, run, wait_for
+from running import COMMAND, PATIENCE, Up, free_port, run, wait_for
 from test_kill import compare
 
 RATE = 2500
@@ -82,12 +82,6 @@ class Server:
             f'\n[log]\ntype = "nats"\nservers = ["nats://{self.host}:{self.port}"]\n'
             f'monitor = "http://{self.host}:{self.monitor}"\n'
         )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -275,6 +269,7 @@ def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Pa
         under = ("ip", "netns", "exec", networks[number]) if networks else ()
         up = Up(hosts[number] / "pipeline.toml", ("--only", only), {}, (*under, str(COMMAND)))
         started.append(up)
+        assert up.ready.get("ready"), up.ready
         return up
 
     try:
@@ -295,8 +290,8 @@ def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Pa
             time.sleep(lot.uniform(0, 0.3))
             scoring.kill()
             if kill == HOSTS_KILLS // 2:
-                shutil.rmtree(scoring.data)  # another host takes over, once the lease of the dead one has run out
-            scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, 1)))
+                shutil.rmtree(scoring.data)  # another host takes over, when the lease of the dead one has run out
+            scoring = begin(1)
             if kill == 1:
                 sent = posting.stop()  # now the other one: models see `clean` go on in another reign
                 taking.kill()
@@ -324,15 +319,6 @@ def survive(nats: Path, start: Start, seed: int, networks: list[str], folder: Pa
         assert summaries[0][name] == expected[name], f"{name} of seed {seed}"
     for topic in ("clean", "scores.anomaly"):
         compare(topic, straight.data, hosts[0] / "data", seed)
-
-
-def comes_back(begin: partial[Up]) -> Up | None:
-    """A new host is refused for as long as the lease of the dead one runs."""
-    up = begin()
-    if up.ready.get("ready"):
-        return up
-    assert "is owned by process" in up.ready["error"], up.ready
-    return None
 
 
 def nothing_in_flight(status: dict[str, Any]) -> bool:
@@ -415,7 +401,7 @@ def test_what_a_host_that_is_away_still_needs_is_kept(tmp_path: Path, server: Se
         # `received` is trimmed, for cleaning is through and has its snapshots; `clean` waits for the models.
         wait_for("retention of received", partial(trimmed, "received"))
         assert server.bytes("away~clean~0") > 2 * KEPT
-        scoring = wait_for("the models' host to come back", partial(comes_back, partial(begin, "models")))
+        scoring = begin("models")
         rows = posted * 100
         status = taking.wait("all scores", partial(has_scored, rows))
         model = status["sums"]["models"]["anomaly"]

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import duckdb
 import ledger
@@ -91,7 +92,8 @@ def model_host_kills(context: Context) -> Result:
                 if number % 3 == 2:
                     shutil.rmtree(scoring.data)
                 healed = time.time()
-                wait_for("the models' host", partial(comes_back, scoring))
+                up = scoring.start("--only", "models")
+                assert up.ready.get("ready"), up.ready
                 wait_for("scores", partial(scores_beyond, taking, scored_by(taking)))
                 waits.append(time.time() - healed)
             load.stop()
@@ -101,15 +103,6 @@ def model_host_kills(context: Context) -> Result:
             result.expect(not never, f"{never} rows are not scored")
     result.count, result.detail = count, f"first score after a kill: at most {max(waits):.1f} s"
     return result
-
-
-def comes_back(scoring: World) -> bool:
-    """Whether the models' host starts; a new directory is refused while the lease of the old one runs."""
-    up = scoring.start("--only", "models")
-    if up.ready.get("ready"):
-        return True
-    assert "is owned by process" in up.ready["error"], up.ready
-    return False
 
 
 def scored_by(world: World) -> int:
@@ -155,6 +148,25 @@ def server_kills(context: Context) -> Result:
         return under_load(context, servers, strike, context.count(1, 6, 150))
 
 
+def wiped_servers(context: Context) -> Result:
+    """`kill -9` of one of three servers and the loss of its disk; it comes back empty and copies from the others."""
+    if missing():
+        return Result(skipped=missing())
+    lot = context.lot()
+
+    def strike(_: World, __: int) -> None:
+        struck = lot.randrange(3)
+        servers.kill(struck)
+        servers.wipe(struck)
+        time.sleep(lot.uniform(0.1, 2.0))
+        servers.start_all()
+        # Before it has all copies, the loss of a second one would be the loss of two of three.
+        wait_for("the copies", lambda: all(servers.healthy(number) for number in range(3)))
+
+    with Servers(context.room("servers"), 3) as servers:
+        return under_load(context, servers, strike, context.count(1, 3, 30))
+
+
 def frozen_servers(context: Context) -> Result:
     """SIGSTOP of one of three servers for 30 s: its connections stay open and say nothing."""
     if missing():
@@ -174,7 +186,7 @@ def down_at_start(context: Context) -> Result:
     if missing():
         return Result(skipped=missing())
     lot, total, waits = context.lot(), Result(), []
-    count = context.count(1, 5, 50)
+    count = context.count(1, 10, 100)
     for number in range(count):
         with Servers(context.room(f"servers-{number}"), 3 if number % 2 else 1, start=False) as servers:
             text = COMMON + servers.section() + HTTP
@@ -233,12 +245,41 @@ class Namespace:
         """Pull the servers' cable, or put it back."""
         ip("link", "set", self.cable, "down" if out else "up")
 
+    def deafen(self, *, servers: bool, deaf: bool) -> None:
+        """One way only: the servers do not hear the pipeline any more, or it does not hear them."""
+        route = ("route", "add" if deaf else "del", "blackhole", "10.213.1.1" if servers else "10.213.1.2")
+        ip(*(("netns", "exec", self.name, "ip") if servers else ()), *route)
+
+
+def cut(network: Namespace, lot: Random) -> None:
+    """Nothing gets through for a while."""
+    network.pull(out=True)
+    time.sleep(lot.uniform(3, 20))
+    network.pull(out=False)
+
+
+def flap(network: Namespace, __: Random) -> None:
+    """In and out, two seconds each."""
+    for _ in range(3):
+        network.pull(out=True)
+        time.sleep(2)
+        network.pull(out=False)
+        time.sleep(2)
+
+
+def one_way(network: Namespace, lot: Random) -> None:
+    """One side hears the other and is not heard."""
+    servers = lot.random() < 1 / 2
+    network.deafen(servers=servers, deaf=True)
+    time.sleep(lot.uniform(3, 20))
+    network.deafen(servers=servers, deaf=False)
+
 
 def partitions(context: Context) -> Result:
-    """The network between pipeline and servers is cut, at once or in and out every two seconds, and comes back."""
+    """The network between pipeline and servers is cut: both ways, in and out, one way; and comes back."""
     if missing():
         return Result(skipped=missing())
-    lot = context.lot()
+    lot, cuts = context.lot(), (cut, flap, one_way)
     with Namespace() as network:
         if not network.usable:
             return Result(skipped="network namespaces need root and `ip`")
@@ -251,11 +292,7 @@ def partitions(context: Context) -> Result:
                 load.first_ack_after(0)
                 waits = []
                 for number in range(count := context.count(1, 5, 100)):
-                    for _ in range(3 if number % 2 else 1):
-                        network.pull(out=True)
-                        time.sleep(2 if number % 2 else lot.uniform(3, 20))
-                        network.pull(out=False)
-                        time.sleep(2 if number % 2 else 0)
+                    cuts[number % len(cuts)](network, lot)
                     healed = time.time()
                     waits.append(load.first_ack_after(healed) - healed)
                 load.stop()
@@ -269,6 +306,7 @@ ROWS = [
     Row("18", "models' host killed, on NATS", model_host_kills, unit="kills", seconds=90, tested=False),
     Row("21", "NATS down at start", down_at_start, unit="starts", seconds=90, tested=False),
     Row("22", "NATS servers killed", server_kills, unit="kills", alone=True, seconds=120, tested=False),
+    Row("22", "NATS server loses its disk", wiped_servers, unit="losses", alone=True, seconds=60, tested=False),
     Row("22", "NATS server frozen 30 s", frozen_servers, unit="stops", seconds=150, tested=False),
     Row("24", "NATS cut off", partitions, unit="cuts", seconds=150, tested=False),
 ]

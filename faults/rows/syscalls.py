@@ -1,4 +1,4 @@
-"""Row 2: a kill at each system call that writes, of a run that starts, ingests, commits, saves states and drains.
+"""Row 2: a kill at each system call that writes, of runs that start, ingest, commit, save states, trim and drain.
 
 `strace` injects SIGKILL when a thread enters its k-th call of a kind, so the call itself does not happen. (It counts by
 thread; the simulator kills at the k-th operation of all.) One data directory goes through all points of a kind, with
@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 
 import ledger
 from row import Context, Result, Row
@@ -19,7 +20,7 @@ from running import Up, wait_for
 from world import COMMON, World
 
 PLAN = {"fsync": 40, "fdatasync": 16, "write": 24, "pwrite64": 16, "rename": 16, "openat": 24, "mkdir": 8}
-PLAN |= {"fallocate": 4, "ftruncate": 1, "unlink": 4}
+PLAN |= {"fallocate": 4, "ftruncate": 1, "unlink": 12}
 """Kinds of calls, and how many of each a run of half a second makes in its busiest thread."""
 
 FIRST = {"openat": 14}
@@ -36,7 +37,7 @@ def sweep(context: Context) -> Result:
     if shutil.which("strace") is None:
         return Result(skipped="no strace (Debian: apt-get install strace)")
     points = [(call, k + FIRST.get(call, 1)) for call, most in PLAN.items() for k in range(most)]
-    wanted, total, struck = context.count(8, 190, 600), Result(), 0
+    wanted, total, struck = context.count(8, 210, 600), Result(), Counter[str]()
     rounds, rest = divmod(wanted, len(points))
     chosen = points * rounds + context.lot().sample(points, rest)
     for call in PLAN:
@@ -51,10 +52,10 @@ def sweep(context: Context) -> Result:
                 try:
                     up = world.start(under=(*under, *inject))
                 except AssertionError:
-                    struck += 1  # it was killed while it started
+                    struck[call] += 1  # it was killed while it started
                     continue
                 load = load or world.load("load", rate=400, connections=2, batch=5, given_up=0.05)
-                struck += struck_down(up)
+                struck[call] += struck_down(up)
             world.start()
             if load is None:
                 world.load("load", rate=400, events=50)
@@ -63,8 +64,9 @@ def sweep(context: Context) -> Result:
                 each.stop()
             total.add(ledger.settle(world, [each.notes for each in world.loads]))
     total.count = len(chosen)
-    total.detail = f"{struck} of them struck; the others' runs made fewer such calls"
-    total.expect(struck >= total.count // 2, f"only {struck} of {total.count} points struck")
+    kinds = ", ".join(f"{call} {struck[call]}" for call in PLAN)
+    total.detail = f"{struck.total()} of them struck ({kinds}); the others' runs made fewer such calls"
+    total.expect(struck.total() >= total.count // 2, f"only {struck.total()} of {total.count} points struck")
     return total
 
 

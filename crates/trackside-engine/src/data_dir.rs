@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
+use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
 use std::io::{self, Write};
 use std::path::Path;
 use trackside_core::log::LogError;
@@ -47,16 +48,16 @@ struct Format {
 /// Makes the directory, or checks that it fits.
 pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {
     let cannot = |what: &str, error: &io::Error| {
-        StartError::Failed(format!(
+        StartError::Unavailable(format!(
             "the data directory `{}` cannot be {what}: {error}; choose another with `data = …` under [pipeline], or make room and give access",
             data.display()
         ))
     };
-    make(data).map_err(|error| cannot("made", &error))?;
     let path = data.join("meta.json");
     match fs::read(&path) {
         Ok(bytes) => check(&bytes, data, pipeline, partitions, series),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {
+            make(data).map_err(|error| cannot("made", &error))?;
             let meta = Meta { format: FORMAT, partitions, pipeline: pipeline.to_owned(), series: series.to_vec() };
             write(data, &path, &meta).map_err(|error| cannot("written", &error))
         }
@@ -64,13 +65,22 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[Strin
     }
 }
 
-/// Makes the directory and those above it, durably: what is acknowledged lies in it.
+/// Makes the directory and those above it, durably: what is acknowledged lies in it. Those that are there already may have
+/// been made by a process that died before it could sync them; above one that
+/// cannot be opened or synced nothing is ours.
 fn make(data: &Path) -> io::Result<()> {
-    let new: Vec<&Path> = data.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
     fs::create_dir_all(data)?;
-    for above in new.into_iter().filter_map(Path::parent) {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        File::open(above)?.sync_all()?;
+    let parents =
+        data.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    for above in parents {
+        match File::open(above).and_then(|dir| dir.sync_all()) {
+            Err(error)
+                if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) =>
+            {
+                break;
+            }
+            done => done?,
+        }
     }
     Ok(())
 }

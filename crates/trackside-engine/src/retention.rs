@@ -19,14 +19,18 @@ use trackside_core::planted::{Bug, planted};
 use trackside_core::position::{CLEAN, Position, RECEIVED};
 
 const INTERVAL: Duration = Duration::from_secs(10);
+/// The first time comes soon: an engine that is killed again and again must not fill the disk.
+const FIRST: Duration = Duration::from_millis(250);
 
 /// Starts the thread; it ends with the engine.
 pub(crate) fn start(engine: &Arc<Engine>) -> Result<(), StartError> {
     let (engine, stop): (Weak<Engine>, _) = (Arc::downgrade(engine), engine.stops.syncs.clone());
     let run = move || {
-        while !stop.wait(INTERVAL) {
+        let mut pause = FIRST;
+        while !stop.wait(pause) {
             let Some(engine) = engine.upgrade() else { return };
             trim(&engine);
+            pause = INTERVAL;
         }
     };
     spawn("retention".into(), run).map(|_| ())

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
 mod bugs;
+mod disk;
 mod loadgen;
 mod sim;
 mod sweep;
@@ -35,6 +36,8 @@ enum Command {
     Loadgen(loadgen::Options),
     /// The product's log, cleaning and tables on a simulated disk that fails by a seed
     Sim(sim::Options),
+    /// A disk in memory, mounted by FUSE, whose power can be cut
+    Disk(disk::Options),
     /// Torn tails and flipped bits, at every place of a log
     Sweep(sweep::SweepOptions),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
             println!("{summary}");
             ExitCode::SUCCESS
         }),
+        Command::Disk(options) => disk::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Sweep(options) => sweep::run(options).map(|well| ExitCode::from(u8::from(!well))),
         Command::Sim(options) => sim::run(options).map(|well| ExitCode::from(u8::from(!well))),
     };

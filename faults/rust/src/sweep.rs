@@ -21,6 +21,9 @@ const OWNER_EVERY: u64 = 61;
 /// The large log of row 6, and the flips that each of its rounds makes at once.
 const LARGE: u64 = 64 << 20;
 const FLIPS: usize = 200;
+/// Seeds of the log that is damaged, and of the one whose bytes lay there before.
+const OURS: u64 = 1;
+const OLDER: u64 = 2;
 /// Findings are told up to this many; all are counted.
 const MAX_TOLD: usize = 5;
 
@@ -119,9 +122,9 @@ fn root() -> PathBuf {
     PathBuf::from("/sim/log")
 }
 
-/// A disk with the partition's directory.
-fn disk() -> Result<SimulatedVfs> {
-    let disk = SimulatedVfs::new(1);
+/// A disk with the partition's directory. Its seed also draws the tags of reigns, which no two logs share.
+fn disk(seed: u64) -> Result<SimulatedVfs> {
+    let disk = SimulatedVfs::new(seed);
     disk.create_dir_all(&root().join("received/0"))?;
     Ok(disk)
 }
@@ -183,7 +186,7 @@ const FILLS: [Fill; 4] = [
 /// Row 5.
 fn torn_tails(found: &mut Found, fills: &[Fill]) -> Result<()> {
     const SEGMENT: u64 = 96 << 10;
-    let (ours, older) = (disk()?, disk()?);
+    let (ours, older) = (disk(OURS)?, disk(OLDER)?);
     let frames = filled(&ours, options(SEGMENT), SEGMENT, 7, 3000)?;
     let old_frames = filled(&older, options(SEGMENT), SEGMENT, 9, 3000)?;
     let path = frames.first().ok_or_else(|| anyhow!("an empty log"))?.location.path.clone();
@@ -199,7 +202,7 @@ fn torn_tails(found: &mut Found, fills: &[Fill]) -> Result<()> {
                 torn.get(place.clone()) == Some(&whole[place])
             });
             let expected = intact.count() as u64;
-            let disk = disk()?;
+            let disk = disk(OURS)?;
             write(&disk, &root().join("received/0/epochs"), &epochs)?;
             write(&disk, &path, &torn)?;
             let store = Store::open(Arc::new(disk.clone()), &root(), options(SEGMENT))?;
@@ -231,7 +234,7 @@ fn place(frame: &Frame) -> Range<u64> {
 /// Row 6, every bit of a small segment.
 fn every_bit(found: &mut Found) -> Result<()> {
     const SEGMENT: u64 = 16 << 10;
-    let disk = self::disk()?;
+    let disk = self::disk(OURS)?;
     let frames = filled(&disk, options(SEGMENT), SEGMENT, 3, 1200)?;
     let path = frames.first().ok_or_else(|| anyhow!("an empty log"))?.location.path.clone();
     let store = Store::open(Arc::new(disk.clone()), &root(), options(SEGMENT))?;
@@ -264,7 +267,7 @@ fn owner(
     bad: &[u8],
     epochs: &[u8],
 ) -> Result<()> {
-    let disk = self::disk()?;
+    let disk = self::disk(OURS)?;
     write(&disk, &root().join("received/0/epochs"), epochs)?;
     write(&disk, path, bad)?;
     let store = Store::open(Arc::new(disk.clone()), &root(), options(16 << 10))?;
@@ -291,7 +294,7 @@ fn owner(
 
 /// Row 6, random bits of a large log, many at once.
 fn random_bits(found: &mut Found, seed: u64, rounds: u64) -> Result<()> {
-    let disk = self::disk()?;
+    let disk = self::disk(OURS)?;
     let frames = filled(&disk, options(LARGE), LARGE, 5, 64 << 10)?;
     let path = frames.first().ok_or_else(|| anyhow!("an empty log"))?.location.path.clone();
     let store = Store::open(Arc::new(disk.clone()), &root(), options(LARGE))?;

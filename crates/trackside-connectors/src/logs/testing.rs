@@ -14,6 +14,7 @@
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use trackside_core::log::{
     Appended, Budget, End, EpochStart, Frame, FrameDraft, FrameHead, FrameKind, FrameMeta, Log, LogError, LogReader,
@@ -24,6 +25,8 @@ use trackside_core::testing::events;
 
 /// Longest that anything here is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Logs that begin while somebody looks.
+const BEGINNINGS: usize = 20;
 /// Read everything.
 const ALL: Budget = Budget { bytes: u64::MAX, frames: usize::MAX };
 
@@ -46,6 +49,7 @@ type Question = (&'static str, fn(&dyn Candidate, &str));
 /// All of them.
 const QUESTIONS: &[Question] = &[
     ("order", order),
+    ("beginning", beginning),
     ("what-a-frame-says", what_a_frame_says),
     ("any-offset", any_offset),
     ("budget", budget),
@@ -120,6 +124,25 @@ fn assert_is(frame: &Frame, number: u64) {
     assert_eq!((frame.num_rows, frame.end - frame.first), (expected.rows(), expected.rows().max(1) as u64));
     let rows = frame.rows().expect("sound bytes are decoded");
     assert_eq!(rows, expected.sections.first().map(|(_, rows)| rows));
+}
+
+/// A log that begins this moment begins at 0, also for a sink that asks while its first frames are appended.
+fn beginning(candidate: &dyn Candidate, topic: &str) {
+    let log = open(candidate);
+    for round in 0..BEGINNINGS {
+        let topic = format!("{topic}.{round}");
+        let (mut writer, mut reader) = (writer(&*log, &topic), reader(&*log, &topic));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    assert_eq!(reader.oldest().expect("a new log can be asked"), 0);
+                }
+            });
+            append(&mut *writer, 0..3);
+            done.store(true, Relaxed);
+        });
+    }
 }
 
 /// Frames come back equal, in order, with offsets that leave no gap; one without rows takes one.

@@ -11,11 +11,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trackside_core::log::LogError;
 
 /// A lease is renewed so many times within its time.
 const RENEWALS: u32 = 3;
+
+/// How often a lease that somebody else holds is looked at: is that one alive?
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The server forgets a lease a little later than it could.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// Longest that giving one back may take: an engine that ends does not wait for servers that are away.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -73,31 +79,41 @@ impl Leases {
         })
     }
 
-    /// Takes a partition that nobody holds, or that an earlier process of the same data directory held.
+    /// Takes a partition that nobody holds, or that an earlier process of the same data directory held. One whose owner
+    /// is no longer heard of is waited for, until its lease has run out: a host that takes over from a dead one starts.
     pub(super) fn take(self: &Arc<Self>, subject: &str, what: &str) -> Result<Lease, LogError> {
-        let mut expected = 0;
-        // The second round takes over from ourselves; a third one, that another was quicker.
-        for _ in 0..3 {
+        let patience = Instant::now() + Duration::from_secs(self.seconds) + SLACK;
+        let (mut expected, mut heard) = (0, None);
+        while Instant::now() < patience {
             match self.link.run(say(self.link.client(), subject.to_owned(), self.owner.clone(), expected)) {
                 Ok(sequence) => {
                     self.lock().insert(subject.to_owned(), sequence);
                     return Ok(Lease { leases: self.clone(), subject: subject.to_owned() });
                 }
-                Err(trouble) if trouble.is_wrong_sequence() => {}
+                Err(trouble) if trouble.is_wrong_sequence() => expected = 0,
                 Err(trouble) => return Err(trouble.into()),
             }
             let Some(held) = self.link.stored(&self.stream, &json!({"last_by_subj": subject}))? else { continue };
             let owner: Option<Owner> = serde_json::from_slice(&held.payload).ok();
-            match owner {
-                Some(owner) if owner.id != self.owner.id => {
-                    return Err(LogError::Other(format!(
-                        "{what} is owned by process {} on `{}`; stop that one first, or wait: {} s after it was last heard of, \
-                         the partition is free",
-                        owner.pid, owner.host, self.seconds
-                    )));
-                }
-                _ => expected = held.sequence,
+            let Some(owner) = owner.filter(|owner| owner.id != self.owner.id) else {
+                expected = held.sequence; // ours, from before: taken over
+                continue;
+            };
+            if heard.is_some_and(|sequence| sequence != held.sequence) {
+                return Err(LogError::Other(format!(
+                    "{what} is owned by process {} on `{}`, which is alive; stop that one first",
+                    owner.pid, owner.host
+                )));
             }
+            if heard.is_none() {
+                let (pid, host) = (owner.pid, &owner.host);
+                tracing::info!(
+                    "{what} was owned by process {pid} on `{host}`; it is free {} s after that one was last heard of",
+                    self.seconds
+                );
+            }
+            heard = Some(held.sequence);
+            std::thread::sleep(LOOK);
         }
         Err(LogError::Other(format!("{what} was just taken by another process; stop that one first")))
     }

@@ -19,6 +19,8 @@ use trackside_core::log::LogError;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often the server is asked whether it is there; two unanswered questions end the connection.
 const PING: Duration = Duration::from_secs(5);
+/// A first question without an answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The oldest server whose batched direct reads this log relies on.
@@ -248,7 +250,7 @@ async fn connect(config: Config) -> Result<Client, LogError> {
             OLDEST.0, OLDEST.1
         )));
     }
-    match ask(client.clone(), "INFO".into(), Value::Null).await {
+    match first_answer(&client).await {
         Ok(_) => Ok(client),
         Err(Trouble::Refused { code: 503, .. }) if client.server_info().jetstream => {
             Err(LogError::Full(format!("JetStream at {servers} is not ready yet")))
@@ -258,6 +260,19 @@ async fn connect(config: Config) -> Result<Client, LogError> {
         ))),
         Err(trouble) => Err(LogError::Full(format!("JetStream at {servers} does not answer: {}", trouble.words()))),
     }
+}
+
+/// A cluster that has just come drops what it is asked before it has a leader, so it is asked again and again.
+async fn first_answer(client: &Client) -> Result<Value, Trouble> {
+    let ask_again = async {
+        loop {
+            if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, ask(client.clone(), "INFO".into(), Value::Null)).await {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(ANSWER, ask_again).await;
+    answer.unwrap_or_else(|_| Err(Trouble::Unknown(format!("no answer within {} s", ANSWER.as_secs()))))
 }
 
 fn reachable(client: &Client) -> Result<(), Trouble> {

@@ -164,8 +164,10 @@ impl LogReader for Reader {
     }
 
     fn oldest(&mut self) -> Result<u64, LogError> {
+        // Before the look, not after it: a stream that was empty then may hold its first frames by now.
+        let published = self.published();
         let Some(info) = self.partition.info()? else { return Ok(0) };
-        Ok(self.partition.seek(0, info)?.map_or(self.published(), |(_, first)| first))
+        Ok(self.partition.seek(0, info)?.map_or(published, |(_, first)| first))
     }
 
     fn epochs(&mut self) -> Result<Vec<EpochStart>, LogError> {
