@@ -47,7 +47,7 @@ def wait_for(what: str, condition: Callable[[], Any], patience: float = PATIENCE
 
 
 def free_port() -> int:
-    """A port for who cannot choose one by itself, or must find it again. Connections that programs open take none of these."""
+    """A port that is free, of those that no program gets for its own connections: it stays free until it is used."""
     outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
     first = int(outgoing.read_text().split()[0]) if outgoing.exists() else 32768
     while True:
