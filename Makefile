@@ -90,11 +90,12 @@ web/dist/index.html: $(PAGE_FILES) web/node_modules/.package-lock.json
 	@cd web && npm run --silent build
 	@touch $@
 
+# Its stamp is as old as the build's beginning: what is edited meanwhile is newer.
 $(VENV)/.wheel: $(WHEEL_FILES) web/dist/index.html $(VENV)/.base
-	@rm -f target/wheels/trackside-*.whl
+	@rm -f target/wheels/trackside-*.whl && touch $@.began
 	@$(BIN)/maturin build $(LOCKED) --profile wheel --interpreter $(BIN)/python --compatibility linux --out target/wheels
 	@$(PIP) --no-deps --no-index --force-reinstall target/wheels/trackside-*.whl
-	@touch $@
+	@mv $@.began $@
 
 # --- steps: each also runs alone -----------------------------------------------------------------------------------
 

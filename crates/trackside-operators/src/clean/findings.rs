@@ -13,7 +13,12 @@ pub(super) struct Finding {
     pub(super) row: usize,
     /// What `replace` puts in its place; NaN when there is nothing better, and the value is only marked.
     pub(super) better: f64,
+    /// Which of the verdict's words say what is wrong.
+    pub(super) words: usize,
 }
+
+/// Goes on after "`value` = 99" in a dead letter: what is wrong, and what the better value is.
+pub(super) type Words = (&'static str, &'static str);
 
 /// How the findings of one cleaner are named and dealt with.
 #[derive(Debug)]
@@ -28,14 +33,14 @@ pub(super) struct Verdict {
     pub(super) bit: u16,
     /// What to do.
     pub(super) action: OnFinding,
-    /// Goes on after "`value` = 99" in a dead letter: what is wrong, and what the better value is.
-    pub(super) words: (&'static str, &'static str),
+    /// All that can be wrong.
+    pub(super) words: &'static [Words],
 }
 
 impl Verdict {
     /// Deals with the findings and empties the list; its room is kept for the next batch.
     pub(super) fn act(&self, work: &mut Work, findings: &mut Vec<Finding>) {
-        for Finding { row, better } in findings.drain(..) {
+        for Finding { row, better, words } in findings.drain(..) {
             work.quality_mut(self.field)[row] |= self.bit;
             match self.action {
                 OnFinding::Mark => {}
@@ -43,15 +48,14 @@ impl Verdict {
                 OnFinding::Replace => work.replace(self.field, row, better),
                 OnFinding::Drop => work.drop_row(row, &self.name),
                 OnFinding::Reject => {
-                    let reason = self.reason(work.float_mut(self.field).values[row], better);
+                    let reason = self.reason(self.words[words], work.float_mut(self.field).values[row], better);
                     work.reject(row, &self.name, reason);
                 }
             }
         }
     }
 
-    fn reason(&self, value: f64, better: f64) -> String {
-        let (wrong, near) = self.words;
+    fn reason(&self, (wrong, near): Words, value: f64, better: f64) -> String {
         let reason = format!("`{}` = {} {wrong}", self.field_name, text_number(value));
         if better.is_nan() { reason } else { format!("{reason}; {near} is {}", text_number(better)) }
     }

@@ -20,7 +20,7 @@
 //! ```
 
 use super::findings::{Finding, Verdict};
-use super::setting::{BySeries, Setting, check_by};
+use super::setting::{BySeries, Setting, distances};
 use super::window::{Any, Rule, Seven, Windows};
 use crate::state::codec::{self, Reader, Writer};
 use schemars::JsonSchema;
@@ -116,14 +116,14 @@ impl Hampel {
             let message = format!("`threshold` is {}; it counts standard deviations", config.threshold);
             return Err(ConfigError::new("threshold", message).with_help("give a number above 0, such as 3.0"));
         }
-        let floors = floors(&config, context)?;
+        let floors = distances("floor", config.floor.as_ref(), config.by.as_deref(), 0.0, context.layout)?;
         let verdict = Verdict {
             name: context.name.to_owned(),
             field,
             field_name: config.field,
             bit: quality::SPIKE,
             action: config.action,
-            words: ("is a spike", "the median"),
+            words: &[("is a spike", "the median")],
         };
         let windows = Kind::new(config.window);
         let scale = config.threshold * SIGMAS;
@@ -146,7 +146,7 @@ impl Hampel {
     }
 }
 
-fn check_window(window: usize) -> Result<(), ConfigError> {
+pub(super) fn check_window(window: usize) -> Result<(), ConfigError> {
     if !(3..=MAX_WINDOW).contains(&window) {
         return Err(ConfigError::new("window", format!("`window` is {window}; it must be 3 to {MAX_WINDOW}"))
             .with_help("7 is usual"));
@@ -156,26 +156,6 @@ fn check_window(window: usize) -> Result<(), ConfigError> {
         return Err(ConfigError::new("window", format!("`window` is {window}, which is even")).with_help(help));
     }
     Ok(())
-}
-
-fn floors(config: &Config, context: &OperatorContext<'_>) -> Result<BySeries<f64>, ConfigError> {
-    let check = |path: String, floor: f64| {
-        if floor >= 0.0 && floor.is_finite() {
-            return Ok(floor + 0.0);
-        }
-        Err(ConfigError::new(path, format!("`floor` is {floor}; it is a distance")).with_help("give 0 or more"))
-    };
-    let listed = config.floor.as_ref().and_then(Setting::listed).map(|listed| ("floor", listed.len()));
-    check_by(config.by.as_deref(), listed, context.layout)?;
-    match (&config.floor, &config.by) {
-        (Some(Setting::ByTag(listed)), Some(tag)) => {
-            let listed =
-                listed.iter().map(|(value, floor)| Ok((value.clone(), check(format!("floor.{value}"), *floor)?)));
-            Ok(BySeries::by_tag(tag, 0.0, listed.collect::<Result<Vec<_>, _>>()?))
-        }
-        (Some(Setting::One(floor)), _) => Ok(BySeries::one(check("floor".into(), *floor)?)),
-        _ => Ok(BySeries::one(0.0)),
-    }
 }
 
 /// The loop, made once for each kind of window.
@@ -194,7 +174,7 @@ fn scan<W: Windows>(
         }
         let rule = Rule { scale, floor: floors.get(series[row]) };
         if let Some(median) = windows.push(series[row] as usize, *value, rule) {
-            findings.push(Finding { row, better: median });
+            findings.push(Finding { row, better: median, words: 0 });
         }
     }
 }

@@ -7,13 +7,21 @@
 //! - [`dedupe`]: each event once.
 //! - [`range`]: values that cannot be.
 //! - [`hampel`]: values far from the median of their neighbours.
+//! - [`flatline`]: sensors that are stuck.
+//! - [`median`]: a running median in place of each value.
+//! - [`late`]: rows behind their series' watermark.
 //! - [`convert`]: one unit for all.
+//! - [`deadband`]: report by exception.
 //!
 //! To add one: write its file, add its line to [`CLEANERS`].
 
 pub mod convert;
+pub mod deadband;
 pub mod dedupe;
+pub mod flatline;
 pub mod hampel;
+pub mod late;
+pub mod median;
 pub mod range;
 pub mod setting;
 
@@ -31,8 +39,16 @@ use trackside_core::operator::{BuildOperator, Operator, OperatorContext, StateEr
 use trackside_core::schema::FieldType;
 
 /// Every cleaner there is.
-pub const CLEANERS: &[Component<BuildOperator>] =
-    &[dedupe::COMPONENT, range::COMPONENT, hampel::COMPONENT, convert::COMPONENT];
+pub const CLEANERS: &[Component<BuildOperator>] = &[
+    dedupe::COMPONENT,
+    range::COMPONENT,
+    hampel::COMPONENT,
+    flatline::COMPONENT,
+    median::COMPONENT,
+    late::COMPONENT,
+    convert::COMPONENT,
+    deadband::COMPONENT,
+];
 
 /// Builds the cleaner of that type from its block, from which the keys `type` and `name` have been taken out.
 pub fn build(

@@ -3,8 +3,13 @@
 //! A value passes when `min <= value <= max`, both ends allowed. NaN and infinities never pass. Limits are one pair for
 //! all series, or a pair by value of a tag; a value of the tag that is not listed has the limits `min` and `max`, or none.
 //!
-//! Guarantee: judged by the row alone, no memory. The finding is the quality bit `out_of_range`, on which later cleaners
-//! and models pass the value over. `replace` puts the nearest limit in its place (a NaN has none and is only marked).
+//! With `max_rate` it must also be near enough to the last value of its series that passed: no further than `max_rate` for each
+//! second of event time between the two. After a true jump the allowed distance grows until the new level passes. A row
+//! that is not later than that last one is not judged by it.
+//!
+//! Guarantee: without `max_rate` judged by the row alone, no memory. The finding is the quality bit `out_of_range`, on which
+//! later cleaners and models pass the value over. `replace` puts the nearest value that passes in its place (a NaN has none
+//! and is only marked).
 //!
 //! ```toml
 //! [[clean]]
@@ -15,7 +20,8 @@
 //! ```
 
 use super::findings::{Finding, Verdict};
-use super::setting::{BySeries, check_by};
+use super::setting::{BySeries, Setting, check_by, distances};
+use crate::state::codec::{self, Reader, Writer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +46,13 @@ limits = { temp = [-40, 125], humidity = [0, 100] }
 };
 
 const KIND: [u8; 4] = *b"RNGE";
+/// The snapshot of a `range` that remembers the last value.
+const KIND_RATE: [u8; 4] = *b"RATE";
+const VERSION: u8 = 1;
+const NANOS: f64 = 1e9;
+/// What is wrong with a value that is beyond a limit, and with one that changes too fast.
+const BEYOND: usize = 0;
+const TOO_FAST: usize = 1;
 
 /// `[[clean]] type = "range"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +72,10 @@ pub struct Config {
     /// `[min, max]` by value of that tag; `min` and `max` are for the values that are not listed.
     #[serde(default)]
     pub limits: Option<BTreeMap<String, [f64; 2]>>,
+    /// Largest change for each second since the series' last value that passed; one for all, or by value of the tag `by`. What is
+    /// not listed may change as it likes.
+    #[serde(default)]
+    pub max_rate: Option<Setting<f64>>,
     /// What becomes of a value out of range.
     #[serde(default)]
     pub action: OnFinding,
@@ -96,10 +113,58 @@ impl Limits {
     }
 }
 
+/// How fast values may change, and by series the last one that passed with its event time; NaN before the first.
+#[derive(Debug)]
+struct Rates {
+    most: BySeries<f64>,
+    last: Vec<f64>,
+    time: Vec<i64>,
+}
+
+impl Rates {
+    fn new(most: BySeries<f64>) -> Self {
+        Self { most, last: Vec::new(), time: Vec::new() }
+    }
+
+    fn grow(&mut self, series: usize) {
+        if series > self.last.len() {
+            self.last.resize(series, f64::NAN);
+            self.time.resize(series, 0);
+        }
+    }
+
+    /// What is the nearest value that passes, if this finite one does not.
+    #[inline]
+    fn push(&mut self, series: u32, value: f64, time: i64) -> Option<f64> {
+        let (last, at) = (&mut self.last[series as usize], &mut self.time[series as usize]);
+        let passed = time.saturating_sub(*at);
+        if !last.is_nan() && passed <= 0 {
+            return None;
+        }
+        let room = self.most.get(series) * (passed as f64 / NANOS);
+        if (value - *last).abs() > room {
+            return Some(*last + room.copysign(value - *last));
+        }
+        (*last, *at) = (value, time);
+        None
+    }
+
+    fn load(state: &[u8]) -> Result<(Vec<f64>, Vec<i64>), codec::StateError> {
+        let mut reader = Reader::open(state, KIND_RATE, VERSION)?;
+        let (last, time) = (reader.f64s()?, reader.i64s()?);
+        reader.end()?;
+        if last.len() != time.len() {
+            return Err(codec::StateError::Invalid("values and times of different numbers of series".into()));
+        }
+        Ok((last, time))
+    }
+}
+
 /// The cleaner.
 #[derive(Debug)]
 pub struct Range {
     limits: BySeries<Limits>,
+    rates: Option<Rates>,
     verdict: Verdict,
     findings: Vec<Finding>,
 }
@@ -108,11 +173,20 @@ impl Range {
     /// Checks the configuration against the layout.
     pub fn new(config: Config, context: &OperatorContext<'_>) -> Result<Self, ConfigError> {
         let field = super::numeric(context, "field", &config.field)?;
-        if config.min.is_none() && config.max.is_none() && config.limits.is_none() {
+        if config.min.is_none() && config.max.is_none() && config.limits.is_none() && config.max_rate.is_none() {
             return Err(ConfigError::new("", "`range` has no limits")
-                .with_help("give `min`, `max` or both, or `by` and `limits = { temp = [-40, 125] }`"));
+                .with_help("give `min`, `max` or both, `by` and `limits = { temp = [-40, 125] }`, or `max_rate`"));
         }
-        check_by(config.by.as_deref(), config.limits.as_ref().map(|listed| ("limits", listed.len())), context.layout)?;
+        let rates = config.max_rate.as_ref().and_then(Setting::listed).map(|listed| ("max_rate", listed.len()));
+        let listed = config.limits.as_ref().map(|listed| ("limits", listed.len())).or(rates);
+        check_by(config.by.as_deref(), listed, context.layout)?;
+        let rates = match &config.max_rate {
+            None => None,
+            Some(setting) => {
+                let tag = setting.listed().and(config.by.as_deref());
+                Some(Rates::new(distances("max_rate", Some(setting), tag, f64::INFINITY, context.layout)?))
+            }
+        };
         let others = Limits::new("min", config.min, config.max)?;
         let limits = match (config.by, config.limits) {
             (Some(tag), Some(listed)) => {
@@ -129,9 +203,9 @@ impl Range {
             field_name: config.field,
             bit: quality::OUT_OF_RANGE,
             action: config.action,
-            words: ("is out of range", "the nearest limit"),
+            words: &[("is out of range", "the nearest limit"), ("changes too fast", "the nearest that could be")],
         };
-        Ok(Self { limits, verdict, findings: Vec::new() })
+        Ok(Self { limits, rates, verdict, findings: Vec::new() })
     }
 }
 
@@ -144,13 +218,28 @@ impl Operator for Range {
 
     fn process(&mut self, work: &mut Work) -> Result<(), Failure> {
         self.limits.meet(work);
-        let Marking { column: Some(column), keep, series, .. } = work.marking(self.verdict.field) else {
+        if let Some(rates) = &mut self.rates {
+            rates.most.meet(work);
+        }
+        let Marking { column: Some(column), quality, keep, series, times } = work.marking(self.verdict.field) else {
             return Ok(());
         };
+        if let Some(rates) = &mut self.rates {
+            rates.grow(super::series_end(series));
+        }
         for (row, value) in column.values.iter().enumerate() {
             let limits = self.limits.get(series[row]);
-            if !limits.pass(*value) && keep[row] && column.is_valid(row) {
-                self.findings.push(Finding { row, better: limits.nearest(*value) });
+            if !limits.pass(*value) {
+                if keep[row] && column.is_valid(row) {
+                    self.findings.push(Finding { row, better: limits.nearest(*value), words: BEYOND });
+                }
+            } else if let Some(rates) = &mut self.rates
+                && keep[row]
+                && column.is_valid(row)
+                && quality[row] & quality::BAD == 0
+                && let Some(better) = rates.push(series[row], *value, times[row])
+            {
+                self.findings.push(Finding { row, better, words: TOO_FAST });
             }
         }
         self.verdict.act(work, &mut self.findings);
@@ -158,12 +247,20 @@ impl Operator for Range {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        super::stateless_snapshot(KIND)
+        let Some(rates) = &self.rates else { return super::stateless_snapshot(KIND) };
+        let mut writer = Writer::new(KIND_RATE, VERSION);
+        writer.f64s(&rates.last);
+        writer.i64s(&rates.time);
+        writer.finish()
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), StateError> {
         self.limits.forget();
-        super::stateless_restore(KIND, state)
+        let Some(rates) = &mut self.rates else { return super::stateless_restore(KIND, state) };
+        rates.most.forget();
+        (rates.last, rates.time) = (Vec::new(), Vec::new());
+        (rates.last, rates.time) = Rates::load(state).map_err(super::unusable)?;
+        Ok(())
     }
 }
 

@@ -95,6 +95,32 @@ impl<T: Copy> BySeries<T> {
     }
 }
 
+/// Distances from a setting that may be left out; `others` is for what is not listed.
+pub(crate) fn distances(
+    key: &str,
+    setting: Option<&Setting<f64>>,
+    by: Option<&str>,
+    others: f64,
+    layout: &Layout,
+) -> Result<BySeries<f64>, ConfigError> {
+    let check = |path: String, distance: f64| {
+        if distance >= 0.0 && distance.is_finite() {
+            return Ok(distance + 0.0);
+        }
+        Err(ConfigError::new(path, format!("`{key}` is {distance}; it is a distance")).with_help("give 0 or more"))
+    };
+    check_by(by, setting.and_then(Setting::listed).map(|listed| (key, listed.len())), layout)?;
+    match (setting, by) {
+        (Some(Setting::ByTag(listed)), Some(tag)) => {
+            let listed =
+                listed.iter().map(|(value, distance)| Ok((value.clone(), check(format!("{key}.{value}"), *distance)?)));
+            Ok(BySeries::by_tag(tag, others, listed.collect::<Result<Vec<_>, _>>()?))
+        }
+        (Some(Setting::One(distance)), _) => Ok(BySeries::one(check(key.into(), *distance)?)),
+        _ => Ok(BySeries::one(others)),
+    }
+}
+
 /// Checks that `by` names a tag where settings are listed by tag, and is left out where none is.
 /// `key` is the first setting that lists values of the tag, with their number.
 pub(crate) fn check_by(by: Option<&str>, key: Option<(&str, usize)>, layout: &Layout) -> Result<(), ConfigError> {

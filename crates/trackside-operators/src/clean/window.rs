@@ -156,6 +156,23 @@ impl Windows for Any {
 
     fn push(&mut self, series: usize, value: f64, rule: Rule) -> Option<f64> {
         let value = value + 0.0; // as in `Seven`
+        let sorted = self.take(series, value)?;
+        let median = sorted[sorted.len() / 2];
+        if (value - median).abs() <= rule.floor {
+            return None;
+        }
+        judge(value, median, deviation(sorted, median), rule)
+    }
+
+    fn save(&self, writer: &mut Writer) {
+        writer.u32s(&self.seen);
+        writer.f64s(&self.ring);
+    }
+}
+
+impl Any {
+    /// Takes a value in, which is not -0; the window in ascending order, once it is full.
+    fn take(&mut self, series: usize, value: f64) -> Option<&[f64]> {
         let (length, seen) = (self.length, self.seen[series] as usize);
         let window = series * length..(series + 1) * length;
         let (ring, sorted) = (&mut self.ring[window.clone()], &mut self.sorted[window]);
@@ -166,19 +183,13 @@ impl Windows for Any {
         put_in_order(&mut sorted[..length.min(seen + 1)], gone, value);
         let seen = if seen + 1 == 2 * length { length } else { seen + 1 };
         self.seen[series] = seen as u32;
-        if seen < length {
-            return None;
-        }
-        let median = sorted[length / 2];
-        if (value - median).abs() <= rule.floor {
-            return None;
-        }
-        judge(value, median, deviation(sorted, median), rule)
+        (seen >= length).then_some(sorted)
     }
 
-    fn save(&self, writer: &mut Writer) {
-        writer.u32s(&self.seen);
-        writer.f64s(&self.ring);
+    /// Takes a value in; the median of the window, once it is full. The value is finite.
+    pub(super) fn median(&mut self, series: usize, value: f64) -> Option<f64> {
+        let length = self.length;
+        self.take(series, value + 0.0).map(|sorted| sorted[length / 2])
     }
 }
 

@@ -112,12 +112,27 @@ fn variants() -> Vec<Block> {
                 json!({"action": "reject"}),
                 json!({"by": null, "limits": null, "max": 25}),
                 json!({"by": null, "limits": null, "max": 40, "field": "seq", "action": "replace"}),
+                json!({"by": null, "limits": null, "max_rate": 0.4, "action": "replace"}),
+                json!({"max_rate": {"temp": 2, "unheard of": 0}, "action": "reject"}),
             ],
             "hampel" => vec![
                 json!({"action": "replace"}),
                 json!({"action": "drop", "window": 3}),
                 json!({"action": "reject", "window": 9, "threshold": 1.5}),
                 json!({"by": null, "floor": 0.1, "field": "seq"}),
+            ],
+            "flatline" => vec![
+                json!({"count": 2, "after": null}),
+                json!({"count": 3, "after": "1s", "tolerance": 0.2, "action": "drop"}),
+                json!({"count": 2, "by": "sensor", "tolerance": {"temp": 1.5}, "after": null, "action": "reject"}),
+            ],
+            "late" => {
+                vec![json!({"lateness": "0s", "action": "drop"}), json!({"lateness": "500ms", "action": "reject"})]
+            }
+            "median" => vec![json!({"window": 3}), json!({"window": 9, "field": "seq"})],
+            "deadband" => vec![
+                json!({"by": null, "width": 0.5, "every": "2s"}),
+                json!({"by": null, "width": 0, "every": null, "field": "seq"}),
             ],
             "convert" => vec![
                 json!({"unknown": "reject"}),
