@@ -1,15 +1,19 @@
 //! Which series a row belongs to, as a dense number that is stable for as long as the index lives.
 //!
-//! Operators and models keep their state in arrays by that number. A row costs one table look-up: a text is looked up
-//! once a batch, and from then on its number stands for it. Tags beyond [`NUMBERED`] are compared as texts.
+//! Operators and models keep their state in arrays by that number. A text is looked up once a batch, and from then on its
+//! number stands for it. A row then costs one look into a grid with a side for each tag; where that would be too large
+//! (many texts in several tags) one into a hash map, and beyond [`NUMBERED`] tags its texts are compared.
 
 use crate::batch;
 use arrow::array::{Array, DictionaryArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 
-/// Combinations of tag numbers up to this many (or 4 × the rows) are looked up in a table, more in a hash map.
-const TABLE: usize = 1 << 16;
+/// Cells of the grid: 16 MiB.
+const GRID: usize = 1 << 22;
+
+/// A cell whose series was not asked for yet.
+const UNKNOWN: u32 = u32::MAX;
 
 /// So many tags have their texts numbered: the numbers together fill one word.
 const NUMBERED: usize = 4;
@@ -20,10 +24,64 @@ pub struct SeriesIndex {
     tags: Vec<String>,
     by_key: HashMap<Box<[u8]>, u32>,
     keys: Vec<Box<[u8]>>,
-    /// By tag, the number of each text that was met; 0 is null. With `by_texts` a cache: not in `encoded`.
+    /// By tag, the number of each text that was met; 0 is null. With what follows a cache: not in `encoded`.
     texts: Vec<HashMap<Box<str>, u32>>,
-    /// Series by the numbers of their texts, 32 bits each.
+    grid: Grid,
+    /// Series by the numbers of their texts, 32 bits each, where the grid is too large.
     by_texts: HashMap<u128, u32>,
+}
+
+/// A tag's column: which text each row has, and the texts.
+type Tag<'a> = (&'a DictionaryArray<Int32Type>, &'a StringArray);
+
+/// A row's text in the batch: 0 is null, k + 1 the k-th text.
+#[inline]
+fn digit((column, _): &Tag<'_>, row: usize) -> usize {
+    let keys = column.keys();
+    if keys.is_null(row) { 0 } else { keys.value(row) as usize + 1 }
+}
+
+/// Series by the numbers of their texts, as a table with a side for each tag.
+#[derive(Debug, Default, Clone)]
+struct Grid {
+    sides: Vec<usize>,
+    series: Vec<u32>,
+}
+
+impl Grid {
+    /// Makes room for all texts; false if that takes too many cells. What has grown is filled again as rows come.
+    fn fit(&mut self, texts: &[HashMap<Box<str>, u32>]) -> bool {
+        if self.sides.len() == texts.len() && self.sides.iter().zip(texts).all(|(side, texts)| texts.len() < *side) {
+            return true;
+        }
+        self.sides = texts.iter().map(|texts| (texts.len() + 1).next_power_of_two()).collect();
+        let cells = self.sides.iter().try_fold(1usize, |cells, side| cells.checked_mul(*side));
+        let cells = cells.filter(|cells| *cells <= GRID);
+        if cells.is_none() {
+            self.sides.clear();
+        }
+        self.series = vec![UNKNOWN; cells.unwrap_or(0)];
+        cells.is_some()
+    }
+
+    /// The cell of each row.
+    fn cells_of(&self, columns: &[Tag<'_>], numbers: &[Vec<u32>], rows: usize) -> Vec<u32> {
+        let mut cells = vec![0; rows];
+        for ((column, numbers), side) in columns.iter().zip(numbers).zip(&self.sides) {
+            let side = *side as u32;
+            let keys = column.0.keys();
+            if keys.null_count() == 0 {
+                for (cell, key) in cells.iter_mut().zip(keys.values()) {
+                    *cell = *cell * side + numbers[*key as usize + 1];
+                }
+            } else {
+                for (row, cell) in cells.iter_mut().enumerate() {
+                    *cell = *cell * side + numbers[digit(column, row)];
+                }
+            }
+        }
+        cells
+    }
 }
 
 impl SeriesIndex {
@@ -69,63 +127,55 @@ impl SeriesIndex {
     /// The number of each row's series, appended to `out`.
     pub fn rows(&mut self, batch: &RecordBatch, out: &mut Vec<u32>) {
         let rows = batch.num_rows();
-        let columns: Vec<_> = self.tags.iter().filter_map(|tag| batch::tag(batch, tag)).collect();
+        let columns: Vec<Tag<'_>> = self.tags.iter().filter_map(|tag| batch::tag(batch, tag)).collect();
         if columns.is_empty() {
             let none = self.number(&vec![None; self.tags.len()]);
             out.extend(std::iter::repeat_n(none, rows));
             return;
         }
-        // A row's code in mixed radix: 0 is null, k + 1 is the k-th text.
-        let radix: Vec<usize> = columns.iter().map(|(_, values)| values.len() + 1).collect();
-        let combinations = radix.iter().try_fold(1usize, |product, r| product.checked_mul(*r));
-        let digit = |column: usize, row: usize| -> usize {
-            let keys = columns[column].0.keys();
-            if keys.is_null(row) { 0 } else { keys.value(row) as usize + 1 }
-        };
-        let numbers = self.number_texts(&columns);
         let encoded = |row: usize| {
             encode(columns.iter().map(|(column, values)| batch::tag_value(column, values, row))).into_boxed_slice()
         };
-        let find = |index: &mut Self, row: usize| {
-            let Some(numbers) = &numbers else { return index.intern(encoded(row)) };
-            let texts =
-                (0..columns.len()).fold(0, |all, column| all << 32 | u128::from(numbers[column][digit(column, row)]));
-            if let Some(series) = index.by_texts.get(&texts) {
+        if columns.len() != self.tags.len() {
+            out.extend((0..rows).map(|row| self.intern(encoded(row))));
+            return;
+        }
+        let numbers = self.number_texts(&columns);
+        if self.grid.fit(&self.texts) {
+            let cells = self.grid.cells_of(&columns, &numbers, rows);
+            out.extend(cells.into_iter().enumerate().map(|(row, cell)| {
+                let known = self.grid.series[cell as usize];
+                if known != UNKNOWN {
+                    return known;
+                }
+                let series = self.intern(encoded(row));
+                self.grid.series[cell as usize] = series;
+                series
+            }));
+            return;
+        }
+        let texts = |row: usize| {
+            let number = |(column, numbers): (&Tag<'_>, &Vec<u32>)| u128::from(numbers[digit(column, row)]);
+            columns.iter().zip(&numbers).fold(0, |all, column| all << 32 | number(column))
+        };
+        out.extend((0..rows).map(|row| {
+            if columns.len() > NUMBERED {
+                return self.intern(encoded(row));
+            }
+            let texts = texts(row);
+            if let Some(series) = self.by_texts.get(&texts) {
                 return *series;
             }
-            let series = index.intern(encoded(row));
-            index.by_texts.insert(texts, series);
+            let series = self.intern(encoded(row));
+            self.by_texts.insert(texts, series);
             series
-        };
-        match combinations {
-            Some(size) if size <= TABLE.max(rows * 4) => {
-                let mut table = vec![u32::MAX; size];
-                for row in 0..rows {
-                    let code = (0..columns.len()).fold(0, |code, column| code * radix[column] + digit(column, row));
-                    if table[code] == u32::MAX {
-                        table[code] = find(self, row);
-                    }
-                    out.push(table[code]);
-                }
-            }
-            Some(_) => {
-                let mut seen: HashMap<usize, u32> = HashMap::new();
-                for row in 0..rows {
-                    let code = (0..columns.len()).fold(0, |code, column| code * radix[column] + digit(column, row));
-                    out.push(*seen.entry(code).or_insert_with(|| find(self, row)));
-                }
-            }
-            None => (0..rows).for_each(|row| out.push(find(self, row))),
-        }
+        }));
     }
 
-    /// By tag and digit (0 is null, k + 1 the k-th text of the batch), the text's number; none for too many tags.
-    fn number_texts(&mut self, columns: &[(&DictionaryArray<Int32Type>, &StringArray)]) -> Option<Vec<Vec<u32>>> {
-        if columns.len() != self.tags.len() || columns.len() > NUMBERED {
-            return None;
-        }
+    /// By tag and digit, the text's number.
+    fn number_texts(&mut self, columns: &[Tag<'_>]) -> Vec<Vec<u32>> {
         self.texts.resize_with(columns.len(), HashMap::new);
-        let number = |((_, values), texts): (&(_, &StringArray), &mut HashMap<Box<str>, u32>)| {
+        let number = |((_, values), texts): (&Tag<'_>, &mut HashMap<Box<str>, u32>)| {
             let number = |text: Option<&str>| {
                 let Some(text) = text else { return 0 };
                 let next = texts.len() as u32 + 1;
@@ -133,7 +183,7 @@ impl SeriesIndex {
             };
             std::iter::once(0).chain(values.iter().map(number)).collect()
         };
-        Some(columns.iter().zip(&mut self.texts).map(number).collect())
+        columns.iter().zip(&mut self.texts).map(number).collect()
     }
 
     fn intern(&mut self, key: Box<[u8]>) -> u32 {
@@ -211,6 +261,40 @@ mod tests {
         out.clear();
         again.rows(&batch(&[[None, Some("x")], [Some("new"), Some("y")], [Some("y"), Some("x")]]), &mut out);
         assert_eq!(out, [2, 5, 1]);
+    }
+
+    #[test]
+    fn grid_map_and_texts_number_alike_while_the_tags_grow() {
+        // Texts of each tag, by round: within the grid, grown, and too large for it; then too many tags for the map.
+        for rounds in [vec![vec![3, 2], vec![40, 3], vec![3000, 3000], vec![2, 2]], vec![vec![3; 5], vec![30; 5]]] {
+            let tags: Vec<String> = (0..rounds[0].len()).map(|tag| format!("t{tag}")).collect();
+            let config = serde_json::json!({"series": tags, "fields": {"value": "float"}});
+            let layout = crate::schema::Layout::new(serde_json::from_value(config).unwrap()).unwrap();
+            let (mut index, mut plain, mut dice) = (SeriesIndex::new(&tags), HashMap::new(), 1u64);
+            for texts in rounds {
+                let mut builder = crate::builder::EventBuilder::new(layout.clone());
+                let mut expected = Vec::new();
+                for _ in 0..5000 {
+                    let row: Vec<u64> = texts
+                        .iter()
+                        .map(|texts| {
+                            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                            (dice >> 33) % texts
+                        })
+                        .collect();
+                    // 0 is null.
+                    let named = row.iter().enumerate().filter(|(_, text)| **text > 0);
+                    named.for_each(|(tag, text)| builder.tag(tag, &format!("text {text}")));
+                    builder.finish_row(0);
+                    let next = plain.len() as u32;
+                    expected.push(*plain.entry(row).or_insert(next));
+                }
+                let mut out = Vec::new();
+                index.rows(&builder.finish(), &mut out);
+                assert_eq!(out, expected, "{texts:?}");
+            }
+            assert_eq!(index.len(), plain.len());
+        }
     }
 
     #[test]
