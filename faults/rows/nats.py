@@ -158,10 +158,12 @@ def wiped_servers(context: Context) -> Result:
         struck = lot.randrange(3)
         servers.kill(struck)
         servers.wipe(struck)
+        # What is not on both others would be lost with a second disk, and that is no promise of theirs or ours.
+        wait_for("the others' copies", lambda: all(servers.healthy(n) for n in range(3) if n != struck))
         time.sleep(lot.uniform(0.1, 2.0))
         servers.start_all()
-        # Before it has all copies, the loss of a second one would be the loss of two of three.
-        wait_for("the copies", lambda: all(servers.healthy(number) for number in range(3)))
+        wait_for("its copies", lambda: servers.streams(struck) == max(map(servers.streams, range(3))))
+        wait_for("all copies", lambda: all(servers.healthy(number) for number in range(3)))
 
     with Servers(context.room("servers"), 3) as servers:
         return under_load(context, servers, strike, context.count(1, 3, 30))
@@ -248,7 +250,8 @@ class Namespace:
     def deafen(self, *, servers: bool, deaf: bool) -> None:
         """One way only: the servers do not hear the pipeline any more, or it does not hear them."""
         route = ("route", "add" if deaf else "del", "blackhole", "10.213.1.1" if servers else "10.213.1.2")
-        ip(*(("netns", "exec", self.name, "ip") if servers else ()), *route)
+        done = ip(*(("netns", "exec", self.name, "ip") if servers else ()), *route)
+        assert done, f"ip {' '.join(route)}"
 
 
 def cut(network: Namespace, lot: Random) -> None:
@@ -271,8 +274,10 @@ def one_way(network: Namespace, lot: Random) -> None:
     """One side hears the other and is not heard."""
     servers = lot.random() < 1 / 2
     network.deafen(servers=servers, deaf=True)
-    time.sleep(lot.uniform(3, 20))
-    network.deafen(servers=servers, deaf=False)
+    try:
+        time.sleep(lot.uniform(3, 20))
+    finally:
+        network.deafen(servers=servers, deaf=False)
 
 
 def partitions(context: Context) -> Result:

@@ -72,7 +72,9 @@ def repeats(value: Floats, time: Any, count: int, seconds: int) -> Bools:
     starts = np.flatnonzero(np.concatenate([[True], value[1:] != value[:-1]]))
     run = np.searchsorted(starts, np.arange(len(value)), side="right") - 1
     nth = np.arange(len(value)) - starts[run] + 1
-    return np.asarray((nth >= count) & (time - time[starts[run]] >= seconds * SECOND))
+    times = [time[start : row + 1] for row, start in enumerate(starts[run])]
+    lasted = np.array([so_far.max() - so_far.min() for so_far in times])
+    return np.asarray((nth >= count) & (lasted >= seconds * SECOND))
 
 
 def exceptions(value: Floats, time: Any, width: float, seconds: int) -> Bools:
@@ -86,11 +88,11 @@ def exceptions(value: Floats, time: Any, width: float, seconds: int) -> Bools:
 
 
 def too_fast(value: Floats, time: Any, rate: float) -> Bools:
-    """The rows that changed faster than `rate` a second since the last that did not."""
+    """The rows that changed faster than `rate` a second since the last that did not, or that came from the past."""
     found = np.zeros(len(value), dtype=bool)
     last, at = np.nan, 0
     for row, (now, when) in enumerate(zip(value.tolist(), time.tolist(), strict=True)):
-        if np.isnan(last) or (when > at and abs(now - last) <= rate * ((when - at) / 1e9)):
+        if np.isnan(last) or when < at or (when > at and abs(now - last) <= rate * ((when - at) / 1e9)):
             last, at = now, when
         elif when > at:
             found[row] = True

@@ -6,7 +6,7 @@
 pub const OUT_OF_RANGE: u16 = 1;
 /// Far from the median of its neighbours.
 pub const SPIKE: u16 = 1 << 1;
-/// The sensor repeats itself to the digit for too long.
+/// The sensor repeats itself for too long.
 pub const FLATLINE: u16 = 1 << 2;
 /// Arrived behind its series' watermark.
 pub const LATE: u16 = 1 << 3;

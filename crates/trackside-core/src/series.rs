@@ -1,22 +1,21 @@
 //! Which series a row belongs to, as a dense number that is stable for as long as the index lives.
 //!
 //! Operators and models keep their state in arrays by that number. A text is looked up once a batch, and from then on its
-//! number stands for it. A row then costs one look into a grid with a side for each tag; where that would be too large
-//! (many texts in several tags) one into a hash map, and beyond [`NUMBERED`] tags its texts are compared.
+//! number stands for it. A row then costs one look into a grid with a side for each tag; where that would be too large for
+//! the series that there are (many texts in several tags) one into a hash map for each tag.
 
 use crate::batch;
 use arrow::array::{Array, DictionaryArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use hashbrown::HashMap;
 
-/// Cells of the grid: 16 MiB.
+/// Most cells of the grid, 16 MiB; fewer while there are few series.
 const GRID: usize = 1 << 22;
+const CELLS_MIN: usize = 1 << 16;
+const CELLS_A_SERIES: usize = 16;
 
 /// A cell whose series was not asked for yet.
 const UNKNOWN: u32 = u32::MAX;
-
-/// So many tags have their texts numbered: the numbers together fill one word.
-const NUMBERED: usize = 4;
 
 /// Numbers series by their tags, in the order of their first appearance.
 #[derive(Debug, Default, Clone)]
@@ -24,11 +23,13 @@ pub struct SeriesIndex {
     tags: Vec<String>,
     by_key: HashMap<Box<[u8]>, u32>,
     keys: Vec<Box<[u8]>>,
-    /// By tag, the number of each text that was met; 0 is null. With what follows a cache: not in `encoded`.
+    /// By tag, the number of each text that was met; 0 is null. All that follows is a cache: not in `encoded`.
     texts: Vec<HashMap<Box<str>, u32>>,
     grid: Grid,
-    /// Series by the numbers of their texts, 32 bits each, where the grid is too large.
-    by_texts: HashMap<u128, u32>,
+    /// Where the grid is too large: by tag the number of each pair of a number so far and a text's, and by the last of them
+    /// the series.
+    pairs: Vec<HashMap<u64, u32>>,
+    by_pair: Vec<u32>,
 }
 
 /// A tag's column: which text each row has, and the texts.
@@ -50,13 +51,14 @@ struct Grid {
 
 impl Grid {
     /// Makes room for all texts; false if that takes too many cells. What has grown is filled again as rows come.
-    fn fit(&mut self, texts: &[HashMap<Box<str>, u32>]) -> bool {
+    fn fit(&mut self, texts: &[HashMap<Box<str>, u32>], series: usize) -> bool {
         if self.sides.len() == texts.len() && self.sides.iter().zip(texts).all(|(side, texts)| texts.len() < *side) {
             return true;
         }
         self.sides = texts.iter().map(|texts| (texts.len() + 1).next_power_of_two()).collect();
         let cells = self.sides.iter().try_fold(1usize, |cells, side| cells.checked_mul(*side));
-        let cells = cells.filter(|cells| *cells <= GRID);
+        let most = (series * CELLS_A_SERIES).clamp(CELLS_MIN, GRID);
+        let cells = cells.filter(|cells| *cells <= most);
         if cells.is_none() {
             self.sides.clear();
         }
@@ -141,7 +143,7 @@ impl SeriesIndex {
             return;
         }
         let numbers = self.number_texts(&columns);
-        if self.grid.fit(&self.texts) {
+        if self.grid.fit(&self.texts, self.keys.len()) {
             let cells = self.grid.cells_of(&columns, &numbers, rows);
             out.extend(cells.into_iter().enumerate().map(|(row, cell)| {
                 let known = self.grid.series[cell as usize];
@@ -154,22 +156,22 @@ impl SeriesIndex {
             }));
             return;
         }
-        let texts = |row: usize| {
-            let number = |(column, numbers): (&Tag<'_>, &Vec<u32>)| u128::from(numbers[digit(column, row)]);
-            columns.iter().zip(&numbers).fold(0, |all, column| all << 32 | number(column))
-        };
-        out.extend((0..rows).map(|row| {
-            if columns.len() > NUMBERED {
-                return self.intern(encoded(row));
+        self.pairs.resize_with(columns.len(), HashMap::new);
+        for row in 0..rows {
+            let mut number = 0;
+            for ((column, numbers), pairs) in columns.iter().zip(&numbers).zip(&mut self.pairs) {
+                let next = pairs.len() as u32;
+                let pair = u64::from(number) << 32 | u64::from(numbers[digit(column, row)]);
+                number = *pairs.entry(pair).or_insert(next);
             }
-            let texts = texts(row);
-            if let Some(series) = self.by_texts.get(&texts) {
-                return *series;
+            if self.by_pair.len() <= number as usize {
+                self.by_pair.resize(number as usize + 1, UNKNOWN);
             }
-            let series = self.intern(encoded(row));
-            self.by_texts.insert(texts, series);
-            series
-        }));
+            let known = self.by_pair[number as usize];
+            let series = if known == UNKNOWN { self.intern(encoded(row)) } else { known };
+            self.by_pair[number as usize] = series;
+            out.push(series);
+        }
     }
 
     /// By tag and digit, the text's number.

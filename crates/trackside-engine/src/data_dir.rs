@@ -66,23 +66,23 @@ pub(crate) fn open(data: &Path, pipeline: &str, partitions: u32, series: &[Strin
 }
 
 /// Makes the directory and those above it, durably: what is acknowledged lies in it. Those that are there already may have
-/// been made by a process that died before it could sync them; above one that
-/// cannot be opened or synced nothing is ours.
+/// been made by a process that died before it could sync them, so they are synced as well, as far up as we may.
 fn make(data: &Path) -> io::Result<()> {
+    let new = data.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
     fs::create_dir_all(data)?;
-    let parents =
-        data.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
-    for above in parents {
+    for (nth, above) in data.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match File::open(above).and_then(|dir| dir.sync_all()) {
-            Err(error)
-                if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported) =>
-            {
-                break;
-            }
+            Err(error) if nth >= new && is_not_ours(&error) => break,
             done => done?,
         }
     }
     Ok(())
+}
+
+/// A directory that we may not open or cannot sync, and that was there before.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
 fn check(bytes: &[u8], data: &Path, pipeline: &str, partitions: u32, series: &[String]) -> Result<(), StartError> {

@@ -14,7 +14,7 @@
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use trackside_core::log::{
     Appended, Budget, End, EpochStart, Frame, FrameDraft, FrameHead, FrameKind, FrameMeta, Log, LogError, LogReader,
@@ -132,16 +132,23 @@ fn beginning(candidate: &dyn Candidate, topic: &str) {
     for round in 0..BEGINNINGS {
         let topic = format!("{topic}.{round}");
         let (mut writer, mut reader) = (writer(&*log, &topic), reader(&*log, &topic));
-        let done = AtomicBool::new(false);
+        let (looks, done) = (AtomicU64::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !done.load(Relaxed) {
+                let until = Instant::now() + PATIENCE;
+                while !done.load(Relaxed) && Instant::now() < until {
                     assert_eq!(reader.oldest().expect("a new log can be asked"), 0);
+                    looks.fetch_add(1, Relaxed);
                 }
             });
+            let until = Instant::now() + PATIENCE;
+            while looks.load(Relaxed) == 0 && Instant::now() < until {
+                std::thread::yield_now();
+            }
             append(&mut *writer, 0..3);
             done.store(true, Relaxed);
         });
+        assert!(looks.into_inner() > 0, "nobody looked");
     }
 }
 

@@ -5,7 +5,7 @@
 //! block. So at every moment the last kept value is within `width` of the true one.
 //!
 //! Guarantee: rows without a value, with one that is not finite, and with one that an earlier cleaner called bad are kept and
-//! change nothing. A row is dropped whole: where several fields change on their own, put each into a row of its own.
+//! change nothing. Integers are compared as floats: beyond 2^53 neighbours are equal. A row is dropped whole: where several fields change on their own, put each into a row of its own.
 //!
 //! ```toml
 //! [[clean]]
@@ -93,6 +93,7 @@ pub struct Deadband {
     name: String,
     field: usize,
     widths: BySeries<f64>,
+    /// In ns.
     every: u64,
     kept: Kept,
 }
@@ -150,5 +151,24 @@ impl Operator for Deadband {
         self.kept = Kept::default();
         self.kept = Kept::load(state).map_err(super::unusable)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trackside_core::testing::layout;
+
+    #[test]
+    fn widths_that_make_no_sense_are_refused_in_words() {
+        let layout = layout();
+        let refused = |block: &str| {
+            let config = component::config(serde_json::from_str(block).unwrap());
+            let context = OperatorContext { name: "deadband", layout: &layout };
+            config.and_then(|config| Deadband::new(config, &context)).unwrap_err().message
+        };
+        assert_eq!(refused(r#"{"field":"value","width":-1}"#), "`width` is -1; it is a distance");
+        assert!(refused(r#"{"field":"value"}"#).contains("width"));
+        assert!(refused(r#"{"field":"value","width":{"a":1}}"#).contains("`by` is missing"));
     }
 }

@@ -3,8 +3,33 @@
 //! The loop only notes; acting comes after it, so that the loop stays tight and borrows little. Findings are rare.
 
 use super::setting::text_number;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use trackside_core::operator::OnFinding;
 use trackside_core::work::Work;
+
+/// What a cleaner does with a finding that has no better value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Irreplaceable {
+    /// Note it in the field's quality code.
+    #[default]
+    Mark,
+    /// Leave the row out, counted by rule.
+    Drop,
+    /// Make the row a dead letter.
+    Reject,
+}
+
+impl From<Irreplaceable> for OnFinding {
+    fn from(action: Irreplaceable) -> Self {
+        match action {
+            Irreplaceable::Mark => Self::Mark,
+            Irreplaceable::Drop => Self::Drop,
+            Irreplaceable::Reject => Self::Reject,
+        }
+    }
+}
 
 /// One value that does not pass.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,11 @@
 //! `flatline`: a sensor that repeats itself, as one does that is stuck, frozen or cut off.
 //!
 //! A run are values of one series, one after another in order of arrival, that are no further than `tolerance` from the run's
-//! first. From its `count`th value on a run is flat, and with `after` only once it has also lasted so long in event time; all
-//! its values from there on are findings. What came before was not known to be flat, and stays good.
+//! first. From its `count`th value on a run is flat, and with `after` only once so much event time lies between its earliest
+//! and its latest value; all its values from there on are findings. What came before was not known to be flat, and stays good.
 //!
 //! Guarantee: nulls, values that are not finite and values that an earlier cleaner called bad neither end a run nor count in it.
-//! There is no better value, so nothing can be replaced. A sensor with coarse steps repeats itself when all is well: choose `after`
+//! There is no better value, so nothing can be replaced. Integers are compared as floats: beyond 2^53 neighbours are equal. A sensor with coarse steps repeats itself when all is well: choose `after`
 //! longer than its quiet times.
 //!
 //! ```toml
@@ -16,14 +16,14 @@
 //! after = "5m"
 //! ```
 
-use super::findings::{Finding, Verdict};
+use super::findings::{Finding, Irreplaceable, Verdict};
 use super::setting::{BySeries, Setting, distances};
 use crate::state::codec::{self, Reader, Writer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trackside_core::component::{self, Component};
 use trackside_core::error::{ConfigError, Failure};
-use trackside_core::operator::{BuildOperator, OnFinding, Operator, OperatorContext, StateError};
+use trackside_core::operator::{BuildOperator, Operator, OperatorContext, StateError};
 use trackside_core::quality;
 use trackside_core::time::Span;
 use trackside_core::work::{Marking, Touches, Work};
@@ -63,20 +63,21 @@ pub struct Config {
     /// Tag whose value chooses from `tolerance`.
     #[serde(default)]
     pub by: Option<String>,
-    /// What becomes of a flat value; there is none to replace it with.
+    /// What becomes of a flat value.
     #[serde(default)]
-    pub action: OnFinding,
+    pub action: Irreplaceable,
 }
 
 fn ten() -> u32 {
     10
 }
 
-/// By series: the run's first value, its event time, and how many values it has; 0 before the first.
+/// By series: the run's first value, its earliest and its latest event time, and how many values it has; 0 before the first.
 #[derive(Debug, Default)]
 struct Runs {
     first: Vec<f64>,
     since: Vec<i64>,
+    until: Vec<i64>,
     count: Vec<u32>,
 }
 
@@ -85,6 +86,7 @@ impl Runs {
         if series > self.count.len() {
             self.first.resize(series, 0.0);
             self.since.resize(series, 0);
+            self.until.resize(series, 0);
             self.count.resize(series, 0);
         }
     }
@@ -92,20 +94,21 @@ impl Runs {
     /// Takes a value in; how many its run has by now, and for how many ns.
     #[inline]
     fn push(&mut self, series: usize, value: f64, time: i64, tolerance: f64) -> (u32, i64) {
-        let count = &mut self.count[series];
+        let (count, since, until) = (&mut self.count[series], &mut self.since[series], &mut self.until[series]);
         if *count > 0 && (value - self.first[series]).abs() <= tolerance {
-            *count = count.saturating_add(1);
+            (*count, *since, *until) = (count.saturating_add(1), time.min(*since), time.max(*until));
         } else {
-            (self.first[series], self.since[series], *count) = (value, time, 1);
+            (self.first[series], *since, *until, *count) = (value, time, time, 1);
         }
-        (*count, time.saturating_sub(self.since[series]))
+        (*count, until.saturating_sub(*since))
     }
 
     fn load(state: &[u8]) -> Result<Self, codec::StateError> {
         let mut reader = Reader::open(state, KIND, VERSION)?;
-        let runs = Self { first: reader.f64s()?, since: reader.i64s()?, count: reader.u32s()? };
+        let runs = Self { first: reader.f64s()?, since: reader.i64s()?, until: reader.i64s()?, count: reader.u32s()? };
         reader.end()?;
-        if runs.first.len() != runs.count.len() || runs.since.len() != runs.count.len() {
+        let lengths = [runs.first.len(), runs.since.len(), runs.until.len()];
+        if lengths.iter().any(|length| *length != runs.count.len()) {
             return Err(codec::StateError::Invalid("runs of different numbers of series".into()));
         }
         Ok(runs)
@@ -116,6 +119,7 @@ impl Runs {
 #[derive(Debug)]
 pub struct Flatline {
     count: u32,
+    /// In ns.
     after: i64,
     tolerances: BySeries<f64>,
     runs: Runs,
@@ -131,17 +135,13 @@ impl Flatline {
             return Err(ConfigError::new("count", format!("`count` is {}; one value repeats nothing", config.count))
                 .with_help("give 2 or more; 10 is usual"));
         }
-        if config.action == OnFinding::Replace {
-            return Err(ConfigError::new("action", "a stuck sensor has no better value to replace this one with")
-                .with_help("choose \"mark\", \"drop\" or \"reject\""));
-        }
         let tolerances = distances("tolerance", config.tolerance.as_ref(), config.by.as_deref(), 0.0, context.layout)?;
         let verdict = Verdict {
             name: context.name.to_owned(),
             field,
             field_name: config.field,
             bit: quality::FLATLINE,
-            action: config.action,
+            action: config.action.into(),
             words: &[("has repeated for too long", "nothing")],
         };
         let after = config.after.map_or(0, |Span(after)| i64::try_from(after.as_nanos()).unwrap_or(i64::MAX));
@@ -177,6 +177,7 @@ impl Operator for Flatline {
         let mut writer = Writer::new(KIND, VERSION);
         writer.f64s(&self.runs.first);
         writer.i64s(&self.runs.since);
+        writer.i64s(&self.runs.until);
         writer.u32s(&self.runs.count);
         writer.finish()
     }
@@ -204,7 +205,6 @@ mod tests {
         };
         let json = |text| serde_json::from_str(text).unwrap();
         assert!(says(json(r#"{"field":"value","count":1}"#)).starts_with("count: `count` is 1; one value repeats"));
-        assert!(says(json(r#"{"field":"value","action":"replace"}"#)).contains("no better value"));
         assert!(says(json(r#"{"field":"value","tolerance":-1}"#)).contains("0 or more"));
         assert!(says(json(r#"{"field":"value","tolerance":{"a":1}}"#)).contains("`by = \"device\"`"));
     }

@@ -6,7 +6,8 @@
 //!
 //! Guarantee: judged by event times alone, never by the clock of the machine, so a replay finds the same rows. Rows that an
 //! earlier cleaner called `clock_suspect` do not move the watermark. The finding is the quality bit `late`, which later
-//! cleaners do not mind: a late value is a good value. There is no better time, so nothing can be replaced.
+//! cleaners do not mind: a late value is a good value. There is no better time, so nothing can be replaced. A device that
+//! shows a time far ahead once makes all its own rows late from then on: `mark` them, if clocks are not to be trusted.
 //!
 //! ```toml
 //! [[clean]]
@@ -15,12 +16,13 @@
 //! lateness = "5m"
 //! ```
 
+use super::findings::Irreplaceable;
 use crate::state::codec::{self, Reader, Writer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use trackside_core::component::{self, Component};
 use trackside_core::error::{ConfigError, Failure};
-use trackside_core::operator::{BuildOperator, OnFinding, Operator, OperatorContext, StateError};
+use trackside_core::operator::{BuildOperator, Operator, OperatorContext, StateError};
 use trackside_core::quality;
 use trackside_core::time::{Span, rfc3339};
 use trackside_core::work::{Marking, Touches, Work};
@@ -51,9 +53,9 @@ pub struct Config {
     pub field: String,
     /// How far behind the latest event time of its series a row may be.
     pub lateness: Span,
-    /// What becomes of a late row; its time is not replaced.
+    /// What becomes of a late row.
     #[serde(default)]
-    pub action: OnFinding,
+    pub action: Irreplaceable,
 }
 
 /// The cleaner.
@@ -61,8 +63,9 @@ pub struct Config {
 pub struct Late {
     name: String,
     field: usize,
+    /// In ns.
     lateness: i64,
-    action: OnFinding,
+    action: Irreplaceable,
     /// By series, the latest event time so far.
     latest: Vec<i64>,
     /// Rows found late in this batch, with their series' watermark.
@@ -73,10 +76,6 @@ impl Late {
     /// Checks the configuration against the layout.
     pub fn new(config: Config, context: &OperatorContext<'_>) -> Result<Self, ConfigError> {
         let field = super::numeric(context, "field", &config.field)?;
-        if config.action == OnFinding::Replace {
-            return Err(ConfigError::new("action", "a late row has no better time to replace this one with")
-                .with_help("choose \"mark\", \"drop\" or \"reject\""));
-        }
         let Span(lateness) = config.lateness;
         let lateness = i64::try_from(lateness.as_nanos()).unwrap_or(i64::MAX);
         let (name, action) = (context.name.to_owned(), config.action);
@@ -116,9 +115,9 @@ impl Operator for Late {
         }
         for (row, watermark) in self.found.drain(..) {
             match self.action {
-                OnFinding::Mark | OnFinding::Replace => {}
-                OnFinding::Drop => work.drop_row(row, &self.name),
-                OnFinding::Reject => {
+                Irreplaceable::Mark => {}
+                Irreplaceable::Drop => work.drop_row(row, &self.name),
+                Irreplaceable::Reject => {
                     let reason = format!("late: before {}, the watermark of its series", rfc3339(watermark));
                     work.reject(row, &self.name, reason);
                 }
@@ -137,5 +136,24 @@ impl Operator for Late {
         self.latest = Vec::new();
         self.latest = Self::load(state).map_err(super::unusable)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trackside_core::testing::layout;
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_in_words() {
+        let layout = layout();
+        let refused = |block: &str| {
+            let config = component::config(serde_json::from_str(block).unwrap());
+            let context = OperatorContext { name: "late", layout: &layout };
+            config.and_then(|config| Late::new(config, &context)).unwrap_err().message
+        };
+        assert!(refused(r#"{"field":"value","lateness":"5m","action":"replace"}"#).contains("replace"));
+        assert!(refused(r#"{"field":"value"}"#).contains("lateness"));
+        assert!(refused(r#"{"field":"value","lateness":"soon"}"#).contains("soon"));
     }
 }

@@ -125,3 +125,23 @@ impl Operator for Median {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trackside_core::testing::layout;
+
+    #[test]
+    fn a_window_without_a_middle_is_refused_and_a_snapshot_of_another_length() {
+        let layout = layout();
+        let new = |window: usize| {
+            let context = OperatorContext { name: "median", layout: &layout };
+            Median::new(Config { field: "value".into(), window }, &context)
+        };
+        assert!(new(4).unwrap_err().message.contains("even"));
+        let mut three = new(3).unwrap();
+        let mut used = new(5).unwrap();
+        used.windows.grow(1);
+        assert!(three.restore(&used.snapshot()).is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! Cleaners: what is wrong with each row, judged from the row itself and a bounded memory of its series?
 //!
-//! A cleaner marks before it replaces and replaces before it drops; nothing vanishes: a dropped row is counted under the
-//! name of its block, a rejected one becomes a dead letter. State is kept in arrays by series number. Rows are judged one
+//! A cleaner marks what it finds unless it is told to do more, but for those whose work is to change rows (`dedupe` and
+//! `deadband` drop, `median` and `convert` replace: ADR 0015). Nothing vanishes: a dropped row is counted under the name of its block, a rejected one becomes a dead letter. State is kept in arrays by series number. Rows are judged one
 //! by one in order of arrival, so the answers do not depend on how the rows were cut into batches.
 //!
 //! - [`dedupe`]: each event once.

@@ -5,11 +5,12 @@
 //!
 //! With `max_rate` it must also be near enough to the last value of its series that passed: no further than `max_rate` for each
 //! second of event time between the two. After a true jump the allowed distance grows until the new level passes. A row
-//! that is not later than that last one is not judged by it.
+//! that is not later than that last one cannot be judged by it; an earlier one takes its place, so that one time from the
+//! far future does not end the judging.
 //!
 //! Guarantee: without `max_rate` judged by the row alone, no memory. The finding is the quality bit `out_of_range`, on which
-//! later cleaners and models pass the value over. `replace` puts the nearest value that passes in its place (a NaN has none
-//! and is only marked).
+//! later cleaners and models pass the value over. `replace` puts the nearest limit in its place, or the nearest value
+//! that it could have changed to (a NaN has none and is only marked).
 //!
 //! ```toml
 //! [[clean]]
@@ -138,11 +139,11 @@ impl Rates {
     fn push(&mut self, series: u32, value: f64, time: i64) -> Option<f64> {
         let (last, at) = (&mut self.last[series as usize], &mut self.time[series as usize]);
         let passed = time.saturating_sub(*at);
-        if !last.is_nan() && passed <= 0 {
+        if passed == 0 && !last.is_nan() {
             return None;
         }
         let room = self.most.get(series) * (passed as f64 / NANOS);
-        if (value - *last).abs() > room {
+        if passed > 0 && (value - *last).abs() > room {
             return Some(*last + room.copysign(value - *last));
         }
         (*last, *at) = (value, time);
@@ -278,6 +279,20 @@ mod tests {
             assert!(open.nearest(value).is_nan());
         }
         assert!(open.pass(f64::MAX));
+    }
+
+    #[test]
+    fn one_limit_is_enough_and_one_rate_may_stand_beside_limits_by_tag() {
+        let layout = trackside_core::testing::layout();
+        let new = |block: &str| {
+            let context = OperatorContext { name: "range", layout: &layout };
+            Range::new(component::config(serde_json::from_str(block).unwrap())?, &context)
+        };
+        new(r#"{"field":"value","max_rate":2}"#).unwrap();
+        new(r#"{"field":"value","max_rate":2,"by":"device","limits":{"a":[0,1]}}"#).unwrap();
+        new(r#"{"field":"value","max_rate":{"a":2},"by":"device"}"#).unwrap();
+        assert!(new(r#"{"field":"value"}"#).unwrap_err().message.contains("no limits"));
+        assert!(new(r#"{"field":"value","max_rate":-2}"#).unwrap_err().message.contains("is a distance"));
     }
 
     #[test]

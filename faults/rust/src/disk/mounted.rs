@@ -1,6 +1,6 @@
 //! The disk as the kernel asks it.
 //!
-//! Guarantee: after [`Mounted::cut`] no call succeeds and none changes anything, until [`Mounted::power_on`].
+//! Guarantee: after [`Mounted::cut`] no call changes or syncs anything, until [`Mounted::power_on`].
 
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -253,12 +253,16 @@ impl Filesystem for Mounted {
     fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
         let listed = self.with(|store| {
             let named = store.list(node.0)?.into_iter();
-            named.map(|(name, node)| Ok((name, store.facts(node)?))).collect::<Result<Vec<_>, Errno>>()
+            let mut listed =
+                named.map(|(name, node)| Ok((name, store.facts(node)?))).collect::<Result<Vec<_>, Errno>>()?;
+            listed.sort_unstable_by_key(|(_, facts)| facts.node);
+            Ok(listed)
         });
         match listed {
             Ok(listed) => {
-                for (nth, (name, facts)) in listed.into_iter().enumerate().skip(from as usize) {
-                    if reply.add(INodeNo(facts.node), nth as u64 + 1, kind(facts.directory), name) {
+                // By number, which no other file ever gets: what is removed meanwhile moves nothing else.
+                for (name, facts) in listed.into_iter().filter(|(_, facts)| facts.node > from) {
+                    if reply.add(INodeNo(facts.node), facts.node, kind(facts.directory), name) {
                         break;
                     }
                 }

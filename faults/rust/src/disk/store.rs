@@ -116,8 +116,14 @@ struct Change {
 }
 
 impl Change {
+    /// The directories and names that it is about.
+    fn names(&self) -> impl Iterator<Item = (u64, OsString)> {
+        let new = self.new.as_ref().map(|(dir, name, _)| (*dir, name.clone()));
+        self.gone.clone().into_iter().chain(new)
+    }
+
     fn touches(&self, dir: u64) -> bool {
-        self.gone.as_ref().is_some_and(|gone| gone.0 == dir) || self.new.as_ref().is_some_and(|new| new.0 == dir)
+        self.names().any(|(of, _)| of == dir)
     }
 }
 
@@ -332,10 +338,18 @@ impl Store {
 
     pub(super) fn sync_dir(&mut self, dir: u64) -> Answer<()> {
         self.names(dir)?;
-        let (done, left) = std::mem::take(&mut self.changes).into_iter().partition(|change| change.touches(dir));
-        self.changes = left;
-        let done: Vec<Change> = done;
-        done.iter().for_each(|change| self.keep(change));
+        // With a change goes every earlier one of the same name: a journal does not write them the other way round.
+        let (mut done, mut left, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for change in std::mem::take(&mut self.changes).into_iter().rev() {
+            if change.touches(dir) || change.names().any(|name| names.contains(&name)) {
+                names.extend(change.names());
+                done.push(change);
+            } else {
+                left.push(change);
+            }
+        }
+        self.changes = left.into_iter().rev().collect();
+        done.iter().rev().for_each(|change| self.keep(change));
         Ok(())
     }
 
@@ -433,6 +447,22 @@ mod tests {
             assert_eq!(disk.nodes.len(), names.len() + 1);
         }
         assert!(before > 8 && after > 8, "{before} {after}");
+    }
+
+    #[test]
+    fn a_name_that_moved_away_does_not_come_back_with_a_later_sync() {
+        for seed in 0..16 {
+            let mut disk = Store::default();
+            let (a, b) =
+                (disk.make(ROOT, name("a"), 0o755, true).unwrap(), disk.make(ROOT, name("b"), 0o755, true).unwrap());
+            disk.sync_dir(ROOT).unwrap();
+            disk.make(a, name("x"), 0o600, false).unwrap();
+            disk.rename((a, name("x")), (b, name("x"))).unwrap();
+            disk.sync_dir(b).unwrap();
+            disk.sync_dir(a).unwrap();
+            disk.power_on(&mut Random(seed));
+            assert!(disk.find(a, name("x")).is_err() && disk.find(b, name("x")).is_ok());
+        }
     }
 
     #[test]

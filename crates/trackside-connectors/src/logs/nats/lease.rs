@@ -10,6 +10,7 @@ use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use trackside_core::log::LogError;
@@ -40,7 +41,8 @@ pub(super) struct Leases {
     link: Arc<Link>,
     stream: String,
     owner: Owner,
-    seconds: u64,
+    /// How long the servers remember a lease that is not renewed; what the stream says counts, not this file.
+    millis: AtomicU64,
     /// By subject the sequence of the newest message.
     held: Mutex<BTreeMap<String, u64>>,
     /// Renewing and giving back take turns: a lease that is renewed while it is given back would outlive its owner.
@@ -51,11 +53,12 @@ impl Leases {
     pub(super) fn new(link: Arc<Link>, config: &Config, owner: Owner) -> Arc<Self> {
         let stream = Names::leases(&config.prefix);
         let (held, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        let leases = Arc::new(Self { link, stream, owner, seconds: config.lease_s, held, turn });
-        let every = Duration::from_secs(config.lease_s) / RENEWALS;
+        let millis = AtomicU64::new(config.lease_s * 1000);
+        let leases = Arc::new(Self { link, stream, owner, millis, held, turn });
         let weak = Arc::downgrade(&leases);
         leases.link.spawn(async move {
             loop {
+                let Some(every) = weak.upgrade().map(|leases| leases.time() / RENEWALS) else { return };
                 tokio::time::sleep(every).await;
                 let Some(leases) = weak.upgrade() else { return };
                 leases.renew().await;
@@ -66,25 +69,35 @@ impl Leases {
 
     /// Makes the stream of leases.
     pub(super) fn prepare(&self, config: &Config) -> Result<(), Trouble> {
-        let nanos = self.seconds * 1_000_000_000;
+        let nanos = config.lease_s * 1_000_000_000;
         let stream = json!({
             "name": self.stream, "subjects": [Names::all(&config.prefix, "lease")], "num_replicas": config.replicas,
             "max_age": nanos, "duplicate_window": nanos.min(1_000_000_000), "max_msgs_per_subject": 1,
             "storage": "file", "discard": "old",
         });
-        self.link.ask(&format!("STREAM.CREATE.{}", self.stream), &stream).map(drop).or_else(|trouble| {
+        let made = self.link.ask(&format!("STREAM.CREATE.{}", self.stream), &stream).or_else(|trouble| {
             // There already, with the time of an older pipeline file, which then counts.
-            let info = self.link.ask(&format!("STREAM.INFO.{}", self.stream), &serde_json::Value::Null);
-            info.map(drop).map_err(|_| trouble)
-        })
+            self.link.ask(&format!("STREAM.INFO.{}", self.stream), &serde_json::Value::Null).map_err(|_| trouble)
+        })?;
+        if let Some(nanos) = made["config"]["max_age"].as_u64().filter(|nanos| *nanos > 0) {
+            self.millis.store((nanos / 1_000_000).max(1), Relaxed);
+        }
+        Ok(())
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Relaxed))
     }
 
     /// Takes a partition that nobody holds, or that an earlier process of the same data directory held. One whose owner
     /// is no longer heard of is waited for, until its lease has run out: a host that takes over from a dead one starts.
     pub(super) fn take(self: &Arc<Self>, subject: &str, what: &str) -> Result<Lease, LogError> {
-        let patience = Instant::now() + Duration::from_secs(self.seconds) + SLACK;
-        let (mut expected, mut heard) = (0, None);
-        while Instant::now() < patience {
+        let until = Instant::now() + self.time() + SLACK;
+        let (mut expected, mut heard): (u64, Option<(u64, Owner)>) = (0, None);
+        for round in 0.. {
+            if round > 1 {
+                std::thread::sleep(LOOK);
+            }
             match self.link.run(say(self.link.client(), subject.to_owned(), self.owner.clone(), expected)) {
                 Ok(sequence) => {
                     self.lock().insert(subject.to_owned(), sequence);
@@ -93,27 +106,26 @@ impl Leases {
                 Err(trouble) if trouble.is_wrong_sequence() => expected = 0,
                 Err(trouble) => return Err(trouble.into()),
             }
-            let Some(held) = self.link.stored(&self.stream, &json!({"last_by_subj": subject}))? else { continue };
-            let owner: Option<Owner> = serde_json::from_slice(&held.payload).ok();
-            let Some(owner) = owner.filter(|owner| owner.id != self.owner.id) else {
-                expected = held.sequence; // ours, from before: taken over
-                continue;
-            };
-            if heard.is_some_and(|sequence| sequence != held.sequence) {
-                return Err(LogError::Other(format!(
-                    "{what} is owned by process {} on `{}`, which is alive; stop that one first",
-                    owner.pid, owner.host
-                )));
+            let held = self.link.stored(&self.stream, &json!({"last_by_subj": subject}))?;
+            let owner: Option<Owner> = held.as_ref().and_then(|held| serde_json::from_slice(&held.payload).ok());
+            let sequence = held.map_or(0, |held| held.sequence);
+            match (owner.filter(|owner| owner.id != self.owner.id), &heard) {
+                // Nobody's by now, or ours from before, which is taken over.
+                (None, _) => expected = sequence,
+                (Some(owner), Some((before, _))) if *before != sequence => return Err(owned(what, &owner, "alive")),
+                (Some(owner), None) => {
+                    let (pid, host, seconds) = (owner.pid, &owner.host, self.time().as_secs_f64());
+                    tracing::info!(
+                        "{what} was owned by process {pid} on `{host}`; it is free {seconds} s after that one was last heard of"
+                    );
+                    heard = Some((sequence, owner));
+                }
+                (Some(owner), Some(_)) if Instant::now() > until => return Err(owned(what, &owner, "still the owner")),
+                _ => {}
             }
-            if heard.is_none() {
-                let (pid, host) = (owner.pid, &owner.host);
-                tracing::info!(
-                    "{what} was owned by process {pid} on `{host}`; it is free {} s after that one was last heard of",
-                    self.seconds
-                );
+            if Instant::now() > until {
+                break;
             }
-            heard = Some(held.sequence);
-            std::thread::sleep(LOOK);
         }
         Err(LogError::Other(format!("{what} was just taken by another process; stop that one first")))
     }
@@ -138,6 +150,10 @@ impl Leases {
             }
         }
     }
+}
+
+fn owned(what: &str, Owner { pid, host, .. }: &Owner, state: &str) -> LogError {
+    LogError::Other(format!("{what} is owned by process {pid} on `{host}`, which is {state}; stop that one first"))
 }
 
 async fn say(client: async_nats::Client, subject: String, owner: Owner, expected: u64) -> Result<u64, Trouble> {

@@ -19,7 +19,7 @@ use trackside_core::log::LogError;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often the server is asked whether it is there; two unanswered questions end the connection.
 const PING: Duration = Duration::from_secs(5);
-/// A first question without an answer is asked again.
+/// A first question without an answer is asked again after so long, and then after twice as long each time.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -265,10 +265,13 @@ async fn connect(config: Config) -> Result<Client, LogError> {
 /// A cluster that has just come drops what it is asked before it has a leader, so it is asked again and again.
 async fn first_answer(client: &Client) -> Result<Value, Trouble> {
     let ask_again = async {
+        let mut patience = ASK_AGAIN;
         loop {
-            if let Ok(answer) = tokio::time::timeout(ASK_AGAIN, ask(client.clone(), "INFO".into(), Value::Null)).await {
+            let asked = ask(client.clone(), "INFO".into(), Value::Null);
+            if let Ok(answer) = tokio::time::timeout(patience, asked).await {
                 return answer;
             }
+            patience *= 2;
         }
     };
     let answer = tokio::time::timeout(ANSWER, ask_again).await;

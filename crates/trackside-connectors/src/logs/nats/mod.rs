@@ -139,9 +139,10 @@ impl Log for Nats {
     }
 
     fn claim(&self, what: &str) -> Result<Box<dyn Send + Sync>, LogError> {
-        self.leases.prepare(&self.config)?;
+        patiently(|| Ok(self.leases.prepare(&self.config)?))?;
         let subject = Names::claim(&self.config.prefix, what);
-        Ok(Box::new(self.leases.take(&subject, &format!("stage `{what}` of this pipeline"))?))
+        let what = format!("stage `{what}` of this pipeline");
+        Ok(Box::new(patiently(|| self.leases.take(&subject, &what))?))
     }
 
     fn reader(&self, topic: &str, partition: u32) -> Result<Box<dyn LogReader>, LogError> {
