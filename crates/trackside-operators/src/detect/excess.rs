@@ -91,7 +91,7 @@ impl Refractory {
 
     pub(crate) fn load(r: &mut Reader<'_>) -> Result<Self, StateError> {
         let n = r.length(16)?;
-        let queue = (0..n).map(|_| Ok((r.u64()?, r.f64()?))).collect::<Result<_, StateError>>()?;
+        let queue = (0..n).map(|_| Ok((r.count()?, r.f64()?))).collect::<Result<_, StateError>>()?;
         Ok(Self { queue })
     }
 }

@@ -267,7 +267,7 @@ fn load(r: &mut Reader<'_>, scale_rows: usize) -> Result<Series, StateError> {
             }
             Ok(Series::Scaling(times.into_iter().zip(values).collect()))
         }
-        1 => Ok(Series::Running { seen: r.u64()?, streams: Box::new(Streams::load(r)?) }),
+        1 => Ok(Series::Running { seen: r.count()?, streams: Box::new(Streams::load(r)?) }),
         other => Err(StateError::Invalid(format!("{other} is no state of a series"))),
     }
 }

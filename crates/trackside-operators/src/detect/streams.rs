@@ -196,7 +196,7 @@ impl Streams {
         Ok(Self {
             scale: Scale { mean, deviation },
             mean_error,
-            rows: r.u64()?,
+            rows: r.count()?,
             recent: r.array()?,
             ar: Ar6::load(r)?,
             time_of_day: TimeOfDay::load(r)?,

@@ -44,7 +44,7 @@ impl Units {
     }
 
     pub(crate) fn load(r: &mut Reader<'_>) -> Result<Self, StateError> {
-        let rows = r.u64()?;
+        let rows = r.count()?;
         let [mean, deviation] = r.array()?;
         Ok(Self { rows, mean, deviation })
     }

@@ -55,7 +55,7 @@ impl Clock {
         if cell == now + 1 {
             self.misfits = self.misfits.saturating_sub(1);
         } else {
-            self.misfits += 1;
+            self.misfits = self.misfits.saturating_add(1);
             if self.misfits > MISFITS {
                 self.misfits = 0;
                 // A cell that already has a row is usual where rows come faster; one before it means the clock went back.

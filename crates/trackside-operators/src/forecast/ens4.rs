@@ -171,7 +171,7 @@ impl Series {
     fn start(&mut self, time: i64, y: f64, plan: &Plan) {
         let Self::Starting { held, late } = self else { return };
         if held.last().is_some_and(|last| time <= last.0) {
-            *late += 1;
+            *late = late.saturating_add(1);
             if *late > LATE_MAX {
                 *self = Self::new();
             }

@@ -270,7 +270,7 @@ impl Ensemble {
             let weights = self.settled.weights(each.map(|f| !f.is_nan()));
             pending.residuals[k] = (y - combine(&weights, &pending.experts, self.steps, k)).abs();
             pending.sums.iter_mut().zip(each).for_each(|(sum, f)| *sum += (y - f).abs());
-            pending.rows += 1;
+            pending.rows = pending.rows.saturating_add(1);
         }
         if ahead >= steps {
             if f64::from(pending.rows) >= SETTLED_SHARE * steps as f64 {
@@ -331,7 +331,7 @@ impl Ensemble {
 
     pub(crate) fn load(r: &mut Reader<'_>, season: Season, steps: usize) -> Result<Self, StateError> {
         let mut new = Self::new(season, steps);
-        new.rows = r.u64()?;
+        new.rows = r.count()?;
         new.units = Units::load(r)?;
         new.history = History::load(r, season.history())?;
         let [low, high] = r.array()?;

@@ -75,7 +75,8 @@ impl History {
 
     pub(crate) fn load(r: &mut Reader<'_>, capacity: usize) -> Result<Self, StateError> {
         let (now, cells) = (r.i64()?, r.f64s()?);
-        if now < -1 || cells.len() > capacity {
+        // Far enough from the last number that there is for counting to go on.
+        if !(-1..1 << 53).contains(&now) || cells.len() > capacity {
             return Err(StateError::Invalid(format!("{} cells of history up to cell {now}", cells.len())));
         }
         Ok(Self { cells, capacity, now })

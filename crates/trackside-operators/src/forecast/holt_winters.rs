@@ -94,7 +94,7 @@ impl HoltWinters {
     }
 
     pub(crate) fn load(r: &mut Reader<'_>, day: usize, week: usize) -> Result<Self, StateError> {
-        let (days, weeks, rows) = (r.f64s()?, r.f64s()?, r.u64()?);
+        let (days, weeks, rows) = (r.f64s()?, r.f64s()?, r.count()?);
         if days.len() != day || !(weeks.is_empty() || weeks.len() == week) {
             return Err(StateError::Invalid(format!("profiles of {} and {} rows", days.len(), weeks.len())));
         }

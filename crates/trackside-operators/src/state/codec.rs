@@ -232,6 +232,14 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.fixed()?))
     }
 
+    /// A number of rows, small enough that counting goes on: no state of ours has come to 2^53.
+    pub fn count(&mut self) -> Result<u64, StateError> {
+        match self.u64()? {
+            count if count < 1 << 53 => Ok(count),
+            count => Err(StateError::Invalid(format!("a count of {count} rows"))),
+        }
+    }
+
     /// Eight bytes, signed.
     pub fn i64(&mut self) -> Result<i64, StateError> {
         Ok(i64::from_le_bytes(self.fixed()?))
