@@ -17,6 +17,7 @@ import http.client
 import json
 import re
 import signal
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ from world import TOKEN, Up, World
 LAG_MAX_S = 60.0
 """After the last fault nothing may lag any more."""
 
+QUIET_S = 1.0
+"""Without a new line for so long a followed file is read to its end."""
+
 FRESH_MAX_S = 5.0
 """A fresh event must be acknowledged within."""
 
@@ -42,6 +46,8 @@ ID = re.compile(rb'"id":"([0-9a-f]{32})')
 def settle(world: World, notes: Sequence[Path]) -> Result:
     """Liveness, then a stop and the verdict over everything that was sent in this world."""
     up, result = world.running, Result()
+    if any(load.file for load in world.loads):
+        read_to_end(up)
     try:
         up.wait("lag 0", idle, LAG_MAX_S)
     except AssertionError as error:
@@ -57,6 +63,20 @@ def settle(world: World, notes: Sequence[Path]) -> Result:
     result.expect(summary.get("in_flight") == 0, f"{summary.get('in_flight')} rows are in flight after the stop")
     result.add(verify(world.data, notes, summary if "sums" in summary else None, counters))
     return result
+
+
+def read_to_end(up: Up) -> None:
+    """Wait until a followed file is read: its source looks every 20 ms, and nothing came for a long time.
+
+    A line counts as acknowledged when it is in the file. If the process is ended before its source looked, the line is
+    not lost, for the next start would read it; but there is none.
+    """
+    taken, since = -1, time.monotonic()
+    while time.monotonic() - since < QUIET_S:
+        now = up.status()["sums"]["ingest"]["taken"]
+        if now != taken:
+            taken, since = now, time.monotonic()
+        time.sleep(QUIET_S / 50)
 
 
 def idle(status: dict[str, Any]) -> bool:

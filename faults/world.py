@@ -119,6 +119,8 @@ class Load:
 
     def __init__(self, notes: Path, options: dict[str, object]) -> None:
         self.notes = notes
+        self.file = "file" in options
+        """Whether it writes a file, whose lines nobody acknowledges."""
         words = [str(PROGRAM), "loadgen", "--notes", str(notes), "--token", TOKEN]
         for name, value in options.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
